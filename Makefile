@@ -1,0 +1,201 @@
+# weft: a cooperative async runtime for network servers in C.
+#
+#   make             the libraries and the example service, in build/
+#   make serve       starts the example service on 127.0.0.1:8008; Ctrl-C stops it
+#   make test        the tests, minutes; T='suite/name*' picks some
+#   make test-slow   the tests that take longer (suites named slow_...)
+#   make bench       the benches, tables and build/bench.json; B=name picks one
+#   make lint        clang-tidy, gcc's analyzer, headers that stand alone
+#   make install     below PREFIX (/usr/local), staged in DESTDIR
+#   make clean       removes what was built; make distclean also what was downloaded
+#
+# CC=gcc|clang  SAN=address|undefined|thread|address,undefined  FIBER=asm|ucontext  RUNNER=criterion|plain  VALGRIND=1:
+# each choice builds in a folder of its own, build/address, build/clang-ucontext ... CI=true makes warnings errors, V=1
+# shows the commands. Debian packages that are missing are installed first, by tools/dependencies.
+
+VERSION   = 0.1.0
+SOVERSION = 0
+PREFIX    = /usr/local
+libdir    = $(PREFIX)/lib
+includedir = $(PREFIX)/include
+
+ifeq ($(origin CC),default)
+CC = gcc
+endif
+ARCH   := $(shell uname -m)
+FIBER  := $(if $(FIBER),$(FIBER),$(if $(filter x86_64,$(ARCH)),asm,ucontext))
+# Criterion does not start under ThreadSanitizer, and Valgrind does not follow it into its tests.
+RUNNER := $(if $(filter thread,$(SAN))$(VALGRIND),plain,$(if $(RUNNER),$(RUNNER),criterion))
+
+empty :=
+comma := ,
+SANS   = $(subst $(comma), ,$(SAN))
+CONFIG = $(filter-out gcc,$(notdir $(CC))) $(SANS) $(filter ucontext,$(FIBER)) \
+         $(if $(VALGRIND),valgrind,$(if $(filter thread,$(SAN)),,$(filter plain,$(RUNNER)))) $(if $(ANALYZE),analyzer)
+OUT   := build$(addprefix /,$(subst $(empty) $(empty),-,$(strip $(CONFIG))))
+
+# Flags. CFLAGS is the user's; what weft needs stands apart from it.
+CFLAGS   = $(if $(SAN),-O1,-O2) -g
+WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wvla \
+           $(if $(SAN),,$(if $(filter true,$(CI)),-Werror))# gcc's warnings see false paths through sanitizers' checks
+ALL_CPPFLAGS = -Iinclude -I. -D_GNU_SOURCE= $(if $(filter ucontext,$(FIBER)),-DWEFT_FIBER_UCONTEXT) $(if $(VALGRIND),-DWEFT_VALGRIND) $(CPPFLAGS)
+ALL_CFLAGS = -std=gnu11 $(CFLAGS) $(WARNINGS) $(addprefix -fsanitize=,$(SANS)) \
+             $(if $(SAN),-fno-omit-frame-pointer)# reports with whole backtraces
+# One compilation serves the .a and the .so, so -fPIC must cost nothing: calls inside a library are direct, and
+# thread-local variables are read without a call (the libraries are loaded at start-up, where there is room for them).
+LIB_CFLAGS = -fPIC -fvisibility=hidden -fno-semantic-interposition -ftls-model=initial-exec $(if $(ANALYZE),-fanalyzer)
+SO_LDFLAGS = -Wl,-z,defs -Wl,-Bsymbolic-functions
+TEST_CPPFLAGS = $(if $(filter plain,$(RUNNER)),-DWEFT_PLAIN_RUNNER) \
+                $(if $(SAN)$(VALGRIND),-DWEFT_TEST_SANITIZED) $(addprefix -DWEFT_TEST_SAN_,$(SANS) $(if $(VALGRIND),valgrind))
+# gcc's runtimes for address and undefined, both shared, quarrel over one log_path and lose reports: the second is linked
+# in, and its symbols kept from the first.
+ALL_LDFLAGS = $(addprefix -fsanitize=,$(SANS)) $(if $(filter gcc%,$(notdir $(CC))),$(if $(word 2,$(SANS)), \
+              -static-libubsan -Wl$(comma)--exclude-libs=libubsan.a)) $(LDFLAGS)
+LDLIBS = -ljansson -lev -lm
+TESTLIBS = $(if $(filter criterion,$(RUNNER)),-lcriterion)
+HTTP_CPPFLAGS = -isystem $(LLHTTP:/share/llhttp=/share/include/llhttp) -DLLHTTP_STRICT_MODE=1
+
+# Sources
+LLHTTP   := $(or $(wildcard /usr/share/llhttp),build/llhttp/usr/share/llhttp)
+SWITCH    = $(if $(filter asm,$(FIBER)),runtime/fiber/switch_$(ARCH).S,runtime/fiber/switch_ucontext.c)
+core_SRC := $(wildcard lib/*.c)
+weft_SRC := $(filter-out runtime/fiber/switch_%,$(wildcard runtime/loop/*.c runtime/fiber/*.c runtime/observe/*.c)) $(SWITCH)
+http_SRC := $(wildcard runtime/http/*.c)
+test_SRC := $(wildcard tests/test_*.c tests/integration/test_*.c) \
+            $(filter-out $(if $(filter plain,$(RUNNER)),%/criterion_runner.c,%/plain_runner.c),$(wildcard tests/support/*.c))
+prog_SRC := $(wildcard docs/examples/*/*.c tests/integration/serve_*.c bench/*/*.c) tests/planted/planted.c
+
+obj = $(patsubst %,$(OUT)/obj/%.o,$(basename $1))
+core_OBJ = $(call obj,$(core_SRC))
+weft_OBJ = $(call obj,$(weft_SRC))
+http_OBJ = $(call obj,$(http_SRC)) $(addprefix $(OUT)/obj/llhttp/,api.o http.o llhttp.o)
+test_OBJ = $(call obj,$(test_SRC))
+OBJ = $(core_OBJ) $(weft_OBJ) $(http_OBJ) $(test_OBJ) $(call obj,$(prog_SRC))
+
+STATIC   = $(addprefix $(OUT)/lib/libweft,-http.a .a -core.a)
+SHARED   = $(if $(SAN),,$(addprefix $(OUT)/lib/libweft,-http.so .so -core.so))
+EXAMPLES = $(addprefix $(OUT)/,$(notdir $(patsubst %/,%,$(wildcard docs/examples/*/))))
+SERVED   = $(patsubst tests/integration/%.c,$(OUT)/%,$(wildcard tests/integration/serve_*.c))
+BENCHES  = $(patsubst %.c,$(OUT)/%,$(wildcard bench/*/*.c))
+
+# Use every core, unless the caller chose; without built-in rules make looks at fewer files.
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+MAKEFLAGS += -r --no-print-directory
+SHELL = /bin/bash
+.SHELLFLAGS = -o pipefail -c
+Q = $(if $(V),,@)
+say = $(if $(V),,@echo "  $1")
+
+all: arrows $(STATIC) $(SHARED) $(EXAMPLES)
+
+# In the foreground of a terminal (its process group is mine, see proc(5)) the service becomes a job of its own there:
+# Ctrl-C then reaches the service alone, and make ends as the service did.
+serve: all
+	@read -ra stat </proc/$$$$/stat; if [ $${stat[4]} = $${stat[7]} ]; then set -m; $(OUT)/rooms; else exec $(OUT)/rooms; fi
+
+test test-slow: all $(OUT)/weft-tests $(OUT)/planted $(SERVED) $(if $(SAN),,$(OUT)/installed)
+	@SAN='$(SAN)' VALGRIND='$(VALGRIND)' tests/support/run $(OUT) weft-tests $(if $(V),--verbose) \
+	    --filter '$(or $(T),$(if $(filter test,$@),!(slow_*)/*,slow_*/*))'
+
+bench: all $(BENCHES)
+	@for run in bench/$(or $(B),*)/run; do WEFT_BUILD_DIR=$(OUT) $$run || exit; done
+
+# lib/ keeps off the loop and off descriptors, headers keep libev to themselves.
+arrows:
+	@! grep -nE '#include *(<(ev|unistd|fcntl|poll|sys/(socket|epoll|eventfd))\.h>|"runtime/)|(^|[^[:alnum:]_>.])(read|write|close|socket)\(' lib/*.[ch] \
+	    || { echo 'lib/ must not know the loop or descriptors'; false; }
+	@! grep -n '#include *<ev\.h>' include/weft/*.h || { echo 'public headers must not include ev.h'; false; }
+
+# Everything here fails on the first finding; .clang-tidy says what is looked for.
+lint: dependencies
+	@$(MAKE) ANALYZE=1 CI=true CC=gcc SAN= VALGRIND= RUNNER= analyze
+	@printf '%s\n' $(wildcard lib/*.c runtime/*/*.c docs/examples/*/*.c) | xargs -P$(shell nproc) -n1 sh -c \
+	    'clang-tidy --quiet "$$@" -- -std=gnu11 $(ALL_CPPFLAGS) $(HTTP_CPPFLAGS) 2>&1' sh | sed '/warnings\? .*generated\.$$/d'
+	@for header in include/weft/*.h; do \
+	    gcc -std=c11 -Wall -Wextra -Wpedantic -Werror -Iinclude -fsyntax-only $$header && \
+	    g++ -std=c++11 -Wall -Wextra -Werror -Iinclude -fsyntax-only -x c++ $$header || exit; done
+analyze: $(STATIC)
+
+# Compiling. Objects wait for the packages, and are made again when a flag changes.
+$(OUT)/obj/%.o: %.c $(OUT)/flags | dependencies
+	$(call say,CC $<)
+	@mkdir -p $(@D)
+	$Q$(CC) $(ALL_CPPFLAGS) $(EXTRA) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+$(OUT)/obj/%.o: %.S $(OUT)/flags | dependencies
+	$(call say,AS $<)
+	@mkdir -p $(@D)
+	$Q$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+# llhttp is not ours to warn about or to analyze.
+$(OUT)/obj/llhttp/%.o: $(LLHTTP)/%.c $(OUT)/flags | dependencies
+	$(call say,CC $(<F))
+	@mkdir -p $(@D)
+	$Q$(CC) $(HTTP_CPPFLAGS) -std=gnu11 $(CFLAGS) $(addprefix -fsanitize=,$(SANS)) $(filter-out -fanalyzer,$(LIB_CFLAGS)) -w -c -o $@ $<
+$(addprefix $(LLHTTP)/,api.c http.c llhttp.c): | dependencies ;
+
+$(core_OBJ) $(weft_OBJ): private EXTRA = $(LIB_CFLAGS)
+$(http_OBJ): private EXTRA = $(LIB_CFLAGS) $(HTTP_CPPFLAGS)
+$(test_OBJ) $(OUT)/obj/tests/planted/planted.o: private EXTRA = $(TEST_CPPFLAGS)
+
+# Written only when their text changes: other flags compile everything again, other sources link again.
+$(OUT)/flags: stamp = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LIB_CFLAGS) $(HTTP_CPPFLAGS) $(TEST_CPPFLAGS) $(ALL_LDFLAGS) $(SO_LDFLAGS)
+$(OUT)/sources: stamp = $(OBJ)
+$(OUT)/flags $(OUT)/sources: FORCE
+	@mkdir -p $(@D); echo '$(stamp)' | cmp -s - $@ || echo '$(stamp)' >$@
+
+# The libraries. Each shared one links those below it, and must resolve every symbol.
+$(OUT)/lib/libweft-core.a $(OUT)/lib/libweft-core.so: $(core_OBJ)
+$(OUT)/lib/libweft.a $(OUT)/lib/libweft.so: $(weft_OBJ)
+$(OUT)/lib/libweft-http.a $(OUT)/lib/libweft-http.so: $(http_OBJ)
+$(OUT)/lib/libweft.so: $(OUT)/lib/libweft-core.so
+$(OUT)/lib/libweft-http.so: $(OUT)/lib/libweft.so
+$(OUT)/lib/libweft.so: private NEEDS = -lweft-core -lev
+$(OUT)/lib/libweft-http.so: private NEEDS = -lweft -lweft-core -ljansson
+$(STATIC): $(OUT)/sources
+	@mkdir -p $(@D); rm -f $@
+	$Q$(AR) rcs $@ $(filter %.o,$^)
+$(SHARED): $(OUT)/sources
+	@mkdir -p $(@D)
+	$Q$(CC) -shared -Wl,-soname,$(@F).$(SOVERSION) $(SO_LDFLAGS) $(ALL_LDFLAGS) -o $@.$(VERSION) $(filter %.o,$^) -L$(@D) $(NEEDS)
+	@ln -sf $(@F).$(VERSION) $@.$(SOVERSION); ln -sf $(@F).$(VERSION) $@
+
+# Programs link the static libraries: they run where they lie, and tests see what is private.
+.SECONDEXPANSION:
+LINK = @mkdir -p $(@D); $(if $(V),set -x;) $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(STATIC) $(LDLIBS)
+$(OUT)/weft-tests: $(test_OBJ) $(STATIC) $(OUT)/sources
+	$(LINK) $(TESTLIBS)
+$(OUT)/planted: $(OUT)/obj/tests/planted/planted.o $(filter %/support/test.o %_runner.o,$(test_OBJ)) $(STATIC)
+	$(LINK) $(TESTLIBS)
+$(EXAMPLES): $(OUT)/%: $$(call obj,$$(wildcard docs/examples/$$*/*.c)) $(STATIC) $(OUT)/sources
+	$(LINK)
+$(SERVED): $(OUT)/%: $(OUT)/obj/tests/integration/%.o $(STATIC)
+	$(LINK)
+$(BENCHES): $(OUT)/%: $(OUT)/obj/%.o $(STATIC)
+	$(LINK)
+
+install: $(STATIC) $(SHARED)
+	install -d $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(includedir)/weft
+	install -m 644 include/weft/*.h $(DESTDIR)$(includedir)/weft
+	install -m 644 $(STATIC) $(SHARED:=.$(VERSION)) $(DESTDIR)$(libdir)
+	for so in $(notdir $(SHARED)); do ln -sf $$so.$(VERSION) $(DESTDIR)$(libdir)/$$so.$(SOVERSION) && \
+	    ln -sf $$so.$(SOVERSION) $(DESTDIR)$(libdir)/$$so; done
+	for pc in libweft-core libweft libweft-http; do \
+	    sed 's|@prefix@|$(PREFIX)|; s|@libdir@|$(libdir)|; s|@includedir@|$(includedir)|; s|@version@|$(VERSION)|' \
+	        tools/pkgconfig/$$pc.pc.in >$(DESTDIR)$(libdir)/pkgconfig/$$pc.pc; done
+	@[ -n "$(DESTDIR)" ] || ldconfig || echo 'run ldconfig as root, so that programs find the shared libraries'
+# What a program outside the tree would find; a test builds one.
+$(OUT)/installed: $(STATIC) $(SHARED) $(wildcard include/weft/*.h tools/pkgconfig/*)
+	@rm -rf $@; $(MAKE) -s install DESTDIR=$(CURDIR)/$@ PREFIX=/usr/local
+
+dependencies:
+	@tools/dependencies build $(if $(filter clang%,$(CC)),clang) $(filter test bench lint,$(MAKECMDGOALS:test-slow=test))
+
+clean:
+	@mkdir -p build; find build -mindepth 1 -maxdepth 1 ! -name llhttp -exec rm -rf {} +
+distclean:
+	rm -rf build
+
+.PHONY: all serve test test-slow bench arrows lint analyze install dependencies clean distclean FORCE
+.DELETE_ON_ERROR:
+-include $(OBJ:.o=.d)

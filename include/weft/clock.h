@@ -1,0 +1,66 @@
+/* weft/clock.h: the time, and timers, from whoever keeps them: a reactor, or a test.
+ *
+ * The core has no time of its own. A clock is an interface: its owner fills in a weft_clock, and whoever needs time is
+ * given one. Durations are seconds (double), instants are nanoseconds (int64_t) since some fixed moment of that clock;
+ * they never go back. */
+#ifndef WEFT_CLOCK_H
+#define WEFT_CLOCK_H
+
+#include <weft/base.h>
+
+WEFT_BEGIN
+
+typedef struct weft_clock weft_clock;
+typedef struct weft_timer weft_timer;
+
+/* Called once, in no log context, on the thread of the clock, when the timer is due; by then the timer is stopped, and
+ * may be started again or freed. */
+typedef void weft_timer_fn(weft_timer *timer, void *arg);
+
+/* Lives in the memory of its user, who must stop it before freeing that memory. */
+struct weft_timer {
+    weft_timer_fn *fn;      /* public, set by weft_timer_init */
+    void *arg;              /* public */
+    weft_clock *clock;      /* read only: the clock it is started on, NULL when stopped */
+    char weft__private[64] __attribute__((aligned(8))); /* the clock's */
+};
+
+struct weft_clock {
+    int64_t recent; /* what `now` said when the current turn of its loop began: free to read */
+    int64_t (*now)(weft_clock *clock);
+    void (*start)(weft_clock *clock, weft_timer *timer, double seconds); /* `timer` is stopped */
+    void (*stop)(weft_clock *clock, weft_timer *timer);                  /* `timer` is started */
+};
+
+/* The clock of this thread's reactor; NULL when it has none. Borrowed. */
+WEFT_API weft_clock *weft_clock_current(void);
+/* Sets it and returns the previous one: for those who bring a clock. */
+WEFT_API weft_clock *weft_clock_set(weft_clock *clock);
+
+static inline int64_t weft_clock_now(weft_clock *clock)
+{
+    return clock->now(clock);
+}
+
+static inline int64_t weft_clock_recent(const weft_clock *clock)
+{
+    return clock->recent;
+}
+
+WEFT_API void weft_timer_init(weft_timer *timer, weft_timer_fn *fn, void *arg);
+/* Fires once, `seconds` from now (at once, on the clock's next round, when that is not positive). Starting a started
+ * timer moves it. */
+WEFT_API void weft_timer_start(weft_timer *timer, weft_clock *clock, double seconds);
+WEFT_API void weft_timer_stop(weft_timer *timer); /* a stopped timer is fine */
+
+/* For clocks: `timer` is due. Marks it stopped, then calls its function; the clock sees to it that no context is current. */
+WEFT_API void weft_timer_fire(weft_timer *timer);
+
+static inline bool weft_timer_started(const weft_timer *timer)
+{
+    return timer->clock != NULL;
+}
+
+WEFT_END
+
+#endif

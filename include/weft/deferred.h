@@ -1,0 +1,129 @@
+/* weft/deferred.h: a result that is still to come, and what is to happen with it.
+ *
+ * Twisted's Deferred. Somebody makes one and fires it once, with a value or an error. Callbacks added to it run in the
+ * order in which they were added, each taking what the one before it returned: a pipeline, not a broadcast. A callback
+ * that returns weft_later(inner) makes the pipeline wait for `inner` and go on with what that brings.
+ *
+ * Callbacks run at once: inside the call that fires, or inside the call that adds one to a deferred that has its result.
+ * Each runs in the log context that was current when it was added; whoever fires, adds or cancels keeps its own context.
+ * No call recurses however long a chain is.
+ *
+ * References belong to those who can fire or add. When the last one of a pending deferred goes, whoever waits for it gets
+ * WEFT_ORPHANED (or the cancellation, if one was asked). An error that nobody took is logged when the last reference goes; a cancellation is not.
+ *
+ * One consumer: weft_await, and returning one from a callback, hand a deferred over for good; handing it over a second
+ * time is a WEFT_MISUSE error for the second. A deferred belongs to the thread that made it. */
+#ifndef WEFT_DEFERRED_H
+#define WEFT_DEFERRED_H
+
+#include <weft/clock.h>
+#include <weft/error.h>
+
+WEFT_BEGIN
+
+/* Owns `result`, returns the next one. May add to, fire, cancel or unref any deferred, also its own. */
+typedef weft_result weft_callback_fn(weft_result result, void *arg);
+
+typedef enum weft_cancel_outcome {
+    WEFT_CANCEL_DONE,  /* it is over: the deferred was fired by the canceller, or gets the cancellation as its error now */
+    WEFT_CANCEL_LATER, /* the work is being stopped, and will fire the deferred when it has stopped */
+} weft_cancel_outcome;
+
+/* Stops the work behind a deferred. Runs at most once, only while the deferred is pending, in the context of whoever
+ * asks; is forgotten as soon as the deferred fires. Why it was asked: weft_deferred_get_cancellation(d). After
+ * WEFT_CANCEL_DONE nobody may fire the deferred any more. */
+typedef weft_cancel_outcome weft_cancel_fn(weft_deferred *deferred, void *arg);
+
+/* ---- life ------------------------------------------------------------------------------------------------------- */
+
+/* Pending, with one reference, the caller's. `canceller` may be NULL: a cancel then fires the deferred with the
+ * cancellation, and the one result that still arrives later is dropped. `arg` is borrowed until it fires. */
+#define weft_deferred_new(canceller, arg) weft_deferred_new_at(canceller, arg, WEFT_HERE)
+WEFT_API weft_deferred *weft_deferred_new_at(weft_cancel_fn *canceller, void *arg, const weft_place *place)
+    __attribute__((returns_nonnull)) WEFT_MUST_USE;
+
+/* One that has its result already. Takes `result`; of weft_later(d) it makes d itself. */
+#define weft_deferred_with(result) weft_deferred_with_at(result, WEFT_HERE)
+WEFT_API weft_deferred *weft_deferred_with_at(weft_result result, const weft_place *place)
+    __attribute__((returns_nonnull)) WEFT_MUST_USE;
+
+WEFT_API weft_deferred *weft_deferred_ref(weft_deferred *deferred);
+/* May run callbacks: see WEFT_ORPHANED above. NULL is fine; returns NULL. */
+WEFT_API weft_deferred *weft_deferred_unref(weft_deferred *deferred);
+
+/* ---- callbacks: each returns `deferred`; runs callbacks when it has its result ------------------------------------- */
+
+/* Adds a pair: `on_value` for a success, `on_error` for a failure. A side that is NULL passes its result on unchanged.
+ * `arg` is borrowed until the pair has had its turn. */
+WEFT_API weft_deferred *weft_deferred_add_callbacks(weft_deferred *deferred, weft_callback_fn *on_value,
+                                                    weft_callback_fn *on_error, void *arg);
+
+static inline weft_deferred *weft_deferred_add_callback(weft_deferred *deferred, weft_callback_fn *fn, void *arg)
+{
+    return weft_deferred_add_callbacks(deferred, fn, NULL, arg);
+}
+
+static inline weft_deferred *weft_deferred_add_errback(weft_deferred *deferred, weft_callback_fn *fn, void *arg)
+{
+    return weft_deferred_add_callbacks(deferred, NULL, fn, arg);
+}
+
+static inline weft_deferred *weft_deferred_add_both(weft_deferred *deferred, weft_callback_fn *fn, void *arg)
+{
+    return weft_deferred_add_callbacks(deferred, fn, fn, arg);
+}
+
+/* Cancels the deferred when it has no result `seconds` from now; that cancellation, and no other, then comes out as
+ * WEFT_TIMED_OUT. Covers the callbacks added before, not those added after. */
+#define weft_deferred_add_timeout(deferred, clock, seconds) weft_deferred_add_timeout_at(deferred, clock, seconds, WEFT_HERE)
+WEFT_API weft_deferred *weft_deferred_add_timeout_at(weft_deferred *deferred, weft_clock *clock, double seconds,
+                                                     const weft_place *place);
+
+/* ---- firing: runs callbacks ---------------------------------------------------------------------------------------- */
+
+/* Gives the deferred its result, a value or an error, which it takes. Firing twice, or with a deferred, is a misuse:
+ * nothing changes, the result is dropped and the misuse is logged with both places. */
+#define weft_deferred_callback(deferred, result) weft_deferred_callback_at(deferred, result, WEFT_HERE)
+WEFT_API void weft_deferred_callback_at(weft_deferred *deferred, weft_result result, const weft_place *place);
+
+/* The same with an error, which it takes. */
+#define weft_deferred_errback(deferred, error) weft_deferred_callback_at(deferred, weft_fail(error), WEFT_HERE)
+
+/* The same for those who can handle the misuse: returned instead of logged. */
+#define weft_deferred_try_callback(deferred, result) weft_deferred_try_callback_at(deferred, result, WEFT_HERE)
+WEFT_API weft_error *weft_deferred_try_callback_at(weft_deferred *deferred, weft_result result,
+                                                   const weft_place *place) WEFT_MUST_USE;
+
+/* ---- cancelling: runs cancellers, and callbacks ---------------------------------------------------------------------- */
+
+/* Asks the work behind the deferred to stop: goes down to the innermost deferred that it waits for and runs its
+ * canceller. The error then comes up through the callbacks, any of which may handle it. A deferred that has its result,
+ * or was asked before and answered WEFT_CANCEL_LATER, is left alone. */
+#define weft_deferred_cancel(deferred) weft_deferred_cancel_at(deferred, WEFT_HERE)
+WEFT_API void weft_deferred_cancel_at(weft_deferred *deferred, const weft_place *place);
+
+/* The same, saying why: `cancellation` is of a kind below WEFT_CANCELLED, and is what comes out. Takes it. */
+WEFT_API void weft_deferred_cancel_with(weft_deferred *deferred, weft_error *cancellation);
+
+/* Why a pending deferred was asked to stop; NULL when it was not. Borrowed until it fires. */
+WEFT_API weft_error *weft_deferred_get_cancellation(const weft_deferred *deferred);
+
+/* ---- looking --------------------------------------------------------------------------------------------------------- */
+
+typedef enum weft_deferred_state {
+    WEFT_PENDING, /* not fired */
+    WEFT_WAITING, /* fired; a callback returned a deferred, and that has no result yet */
+    WEFT_DONE,    /* has a result, or handed it over */
+} weft_deferred_state;
+
+WEFT_API weft_deferred_state weft_deferred_get_state(const weft_deferred *deferred);
+
+/* Takes the result out of a deferred that is done, leaving success with no value; any other gives a WEFT_MISUSE error.
+ * Borrows `deferred`. */
+WEFT_API weft_result weft_deferred_take_result(weft_deferred *deferred) WEFT_MUST_USE;
+
+WEFT_AUTO(weft_deferred, weft_deferred_unref)
+
+WEFT_END
+
+#endif

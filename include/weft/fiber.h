@@ -1,0 +1,56 @@
+/* weft/fiber.h: fibers: functions that can wait.
+ *
+ * A fiber runs on a stack of its own on the thread that started it, until it waits; nothing else on that thread runs
+ * meanwhile. It starts in the log context of its starter, holds it, and gets it back after every wait. A fiber that was
+ * waiting is woken through the ready queue of its reactor: firing or cancelling what it waits for never runs it inside
+ * that call.
+ *
+ * Cancelling a fiber's deferred cancels what it waits for, and the error comes out of that wait. A cancel is never lost:
+ * asked between two waits, it comes out of the next one. One cancel interrupts one wait: code that handles it, clean-up
+ * for one, may wait again. A value that was already delivered wins; the cancel then comes out of the next wait. */
+#ifndef WEFT_FIBER_H
+#define WEFT_FIBER_H
+
+#include <weft/deferred.h>
+
+WEFT_BEGIN
+
+/* A stack is 128 KiB, 16 of them guard pages: overflowing it ends the program with SIGSEGV. A function with buffers larger
+ * than the guard could step over it; large buffers belong in weft_alloc, and -fstack-clash-protection makes sure.
+ *
+ * The body of a fiber; what it returns, its deferred is fired with. weft_later(d) is adopted: the result is d's. */
+typedef weft_result weft_fiber_fn(void *arg);
+
+/* Starts `fn` at once, runs it to its first wait, and returns the deferred of its result, which is the caller's. A caller
+ * that does not want to know may unref it: the fiber runs on. When no stack can be had, the deferred has failed with that.
+ * Without a reactor on this thread, with WEFT_MISUSE. */
+#define weft_spawn(fn, arg) weft_spawn_at(fn, arg, #fn, WEFT_HERE)
+WEFT_API weft_deferred *weft_spawn_at(weft_fiber_fn *fn, void *arg, const char *name, const weft_place *place)
+    __attribute__((returns_nonnull)) WEFT_MUST_USE;
+
+/* ---- waits: each returns an error when the fiber is cancelled in it; outside a fiber each is a WEFT_MISUSE error ---------- */
+
+/* The result of `deferred`, at once if it has one; otherwise waits for it. Takes the reference and keeps none, so a
+ * deferred that nobody can fire any more ends the wait with WEFT_ORPHANED. */
+#define weft_await(deferred) weft_await_at(deferred, WEFT_HERE)
+WEFT_API weft_result weft_await_at(weft_deferred *deferred, const weft_place *place) WEFT_MUST_USE;
+
+#define weft_sleep(seconds) weft_sleep_at(seconds, WEFT_HERE)
+WEFT_API weft_result weft_sleep_at(double seconds, const weft_place *place) WEFT_MUST_USE;
+
+/* Lets every fiber that is ready now run first. */
+#define weft_yield() weft_yield_at(WEFT_HERE)
+WEFT_API weft_result weft_yield_at(const weft_place *place) WEFT_MUST_USE;
+
+/* ---- asking ------------------------------------------------------------------------------------------------------------------ */
+
+/* Whether the caller runs in a fiber. */
+WEFT_API bool weft_in_fiber(void);
+
+/* Which way stacks are guarded on this machine: "guard pages (MADV_GUARD_INSTALL)" or "guard pages (mprotect)"; "none: …"
+ * before the first fiber. */
+WEFT_API const char *weft_fiber_guard(void);
+
+WEFT_END
+
+#endif

@@ -1,0 +1,35 @@
+/* Changing the current context without moving references: for those who keep one of their own. */
+#ifndef WEFT_LIB_CONTEXT_H
+#define WEFT_LIB_CONTEXT_H
+
+#include "lib/thread.h"
+
+struct weft_context {
+    uint32_t references;
+    struct weft__account account;
+    const char *prefix; /* the name's parts, while nobody has asked for the name; NULL when it was given whole */
+    uint64_t number;
+    char *name; /* owned; NULL until asked for */
+};
+
+/* Makes `to` current with the reference that comes with it, and gives back the one that was, with its reference. */
+static inline weft_context *weft__context_swap(weft_context *to)
+{
+    struct weft__thread *thread = &weft__thread;
+    weft_context *from = thread->context;
+
+    if (from == to)
+        return from;
+    thread->context = to;
+    weft__books_switch(&thread->books, to ? &to->account : &thread->books.none);
+    return from;
+}
+
+static inline weft_context *weft__context_ref(weft_context *context)
+{
+    if (context)
+        context->references++;
+    return context;
+}
+
+#endif

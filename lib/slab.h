@@ -1,0 +1,58 @@
+/* Objects of one size from chunks, through a free list: a few instructions to take one and to give it back.
+ *
+ * Under a sanitizer, and under Valgrind, each object is its own malloc, so that a use after free is seen. */
+#ifndef WEFT_LIB_SLAB_H
+#define WEFT_LIB_SLAB_H
+
+#include "lib/internal.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || defined(WEFT_VALGRIND)
+#define WEFT__SLABS 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define WEFT__SLABS 0
+#endif
+#endif
+#ifndef WEFT__SLABS
+#define WEFT__SLABS 1
+#endif
+
+struct weft__slab {
+    void *free;   /* given back, or never used; each begins with a pointer to the next */
+    void *chunks; /* likewise */
+};
+
+/* More free objects of `size` bytes; returns the first. */
+WEFT_INTERNAL void *weft__slab_grow(struct weft__slab *slab, size_t size);
+/* So that the calling thread's slabs go when it ends. */
+void weft__thread_arrange_leaving(void);
+/* Gives all memory back. No object may be in use. */
+void weft__slab_clear(struct weft__slab *slab);
+
+static inline void *weft__slab_take(struct weft__slab *slab, size_t size)
+{
+#if WEFT__SLABS
+    void *object = slab->free;
+
+    if (__builtin_expect(!object, 0))
+        return weft__slab_grow(slab, size);
+    slab->free = *(void **)object;
+    return object;
+#else
+    (void)slab;
+    return weft_alloc(size);
+#endif
+}
+
+static inline void weft__slab_give(struct weft__slab *slab, void *object)
+{
+#if WEFT__SLABS
+    *(void **)object = slab->free;
+    slab->free = object;
+#else
+    (void)slab;
+    weft_free(object);
+#endif
+}
+
+#endif

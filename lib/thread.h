@@ -1,0 +1,27 @@
+/* What weft keeps per thread: one struct, reached without a call from all of its libraries.
+ *
+ * Everything in weft belongs to one thread, so nothing here needs a lock. */
+#ifndef WEFT_LIB_THREAD_H
+#define WEFT_LIB_THREAD_H
+
+#include <weft/clock.h>
+#include <weft/context.h>
+#include <weft/live.h>
+
+#include "lib/account.h"
+#include "lib/slab.h"
+
+struct weft__thread {
+    weft_context *context;        /* the current one, and a reference to it; NULL: none */
+    struct weft__books books;     /* CPU time */
+    weft_clock *clock;            /* its reactor's, or a test's; NULL */
+    weft_live_counts live;
+    struct weft__slab deferreds;
+    struct weft__slab contexts;
+};
+
+/* Initial-exec: a read of it is one instruction more than a read of a global. These libraries are linked, or loaded early
+ * enough to find room in the static thread block. */
+extern WEFT_INTERNAL __thread struct weft__thread weft__thread __attribute__((tls_model("initial-exec")));
+
+#endif

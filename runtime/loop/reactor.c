@@ -1,0 +1,477 @@
+/* The reactor: one libev loop per thread.
+ *
+ * A turn drains the ready queue, then lets libev poll and call back. libev tells us right before and right after the poll:
+ * there the books of CPU time are closed, so that sleeping is charged to nobody, and the clock is read once for the turn. */
+#include <assert.h>
+#include <errno.h>
+#include <ev.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+#include <weft/log.h>
+
+#include "lib/context.h"
+#include "lib/deferred.h"
+#include "runtime/loop/loop.h"
+
+static const double GOODBYE_SECONDS = 0.5;
+enum { GOODBYES = 10 };
+
+struct call {
+    weft_call_fn *fn;
+    void *arg;
+    struct call *next;
+};
+
+struct weft_reactor {
+    weft_clock clock; /* first: a clock is its reactor */
+    struct ev_loop *loop;
+    struct weft__runnables *runnables;
+    bool running;
+    bool stopped;
+
+    ev_async woken; /* by calls from other threads */
+    pthread_mutex_t lock;
+    struct call *calls; /* under the lock, as is the tail */
+    struct call **calls_tail;
+};
+
+static __thread weft_reactor *current;
+
+_Static_assert(sizeof(ev_timer) <= sizeof(((weft_timer *)0)->weft__private), "a weft_timer has room for libev's");
+_Static_assert(sizeof(ev_io) <= sizeof(((weft_io *)0)->weft__private), "a weft_io has room for libev's");
+_Static_assert(sizeof(ev_signal) <= sizeof(((weft_signal *)0)->weft__private), "a weft_signal has room for libev's");
+
+/* The reactor is in no context between callbacks. Who leaves one behind is named, and what follows is put right. */
+static void leave_callback(const void *fn)
+{
+    if (__builtin_expect(weft__thread.context != NULL, 0)) {
+        weft_context *left = weft__context_swap(NULL);
+
+        weft_log_error("the callback at %p left the context %s behind", fn, weft_context_get_name(left));
+        weft_context_unref(left);
+    }
+}
+
+/* ---- the clock ---- */
+
+static int64_t monotonic(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static int64_t reactor_now(weft_clock *clock)
+{
+    (void)clock;
+    return monotonic();
+}
+
+static ev_timer *timer_watcher(weft_timer *timer)
+{
+    return (ev_timer *)timer->weft__private;
+}
+
+static void timer_due(struct ev_loop *loop, ev_timer *watcher, int events)
+{
+    weft_timer *timer = watcher->data;
+    const void *fn = (const void *)timer->fn;
+
+    (void)loop, (void)events;
+    weft_timer_fire(timer);
+    leave_callback(fn);
+}
+
+/* libev counts from the beginning of the turn; we count from now, or a timer started late in a long turn were short. */
+static void reactor_timer_start(weft_clock *clock, weft_timer *timer, double seconds)
+{
+    weft_reactor *reactor = (weft_reactor *)clock;
+    ev_timer *watcher = timer_watcher(timer);
+    double late = (double)(monotonic() - clock->recent) / 1e9;
+
+    ev_timer_init(watcher, timer_due, (seconds > 0 ? seconds : 0) + late, 0);
+    watcher->data = timer;
+    ev_timer_start(reactor->loop, watcher);
+}
+
+static void reactor_timer_stop(weft_clock *clock, weft_timer *timer)
+{
+    ev_timer_stop(((weft_reactor *)clock)->loop, timer_watcher(timer));
+}
+
+/* ---- around the poll ---- */
+
+static void before_poll(struct ev_loop *loop) EV_NOEXCEPT
+{
+    (void)loop;
+    weft__books_close_window(&weft__thread.books);
+}
+
+static void after_poll(struct ev_loop *loop) EV_NOEXCEPT
+{
+    weft_reactor *reactor = ev_userdata(loop);
+
+    weft__books_skip(&weft__thread.books);
+    reactor->clock.recent = monotonic();
+}
+
+/* ---- calls from other threads ---- */
+
+static struct call *calls_take(weft_reactor *reactor)
+{
+    struct call *calls;
+
+    pthread_mutex_lock(&reactor->lock);
+    calls = reactor->calls;
+    reactor->calls = NULL;
+    reactor->calls_tail = &reactor->calls;
+    pthread_mutex_unlock(&reactor->lock);
+    return calls;
+}
+
+/* Returns whether there were any. */
+static bool calls_make(weft_reactor *reactor)
+{
+    struct call *call = calls_take(reactor);
+    bool any = call;
+
+    while (call) {
+        struct call *next = call->next;
+
+        call->fn(call->arg);
+        leave_callback((const void *)call->fn);
+        weft_free(call);
+        call = next;
+    }
+    return any;
+}
+
+static void on_woken(struct ev_loop *loop, ev_async *watcher, int events)
+{
+    (void)watcher, (void)events;
+    calls_make(ev_userdata(loop));
+}
+
+void weft_reactor_call_from_thread(weft_reactor *reactor, weft_call_fn *fn, void *arg)
+{
+    struct call *call = weft_alloc(sizeof *call);
+
+    *call = (struct call){fn, arg, NULL};
+    pthread_mutex_lock(&reactor->lock);
+    *reactor->calls_tail = call;
+    reactor->calls_tail = &call->next;
+    /* Under the lock: once that is free the call may have been made, and have been the reactor's last. */
+    ev_async_send(reactor->loop, &reactor->woken);
+    pthread_mutex_unlock(&reactor->lock);
+}
+
+/* ---- life ---- */
+
+/* libev ends the program when it cannot open what a loop needs: a poller and what wakes it. So try first. */
+static weft_error *try_descriptors(void)
+{
+    int first = eventfd(0, EFD_CLOEXEC), second = eventfd(0, EFD_CLOEXEC);
+    weft_error *error = NULL;
+
+    if (second < 0)
+        error = weft_error_os(errno, "cannot open the descriptors of a reactor");
+    else
+        close(second);
+    if (first >= 0)
+        close(first);
+    return error;
+}
+
+weft_error *weft_reactor_new(weft_reactor **out)
+{
+    int64_t now = monotonic(); /* before libev's own reading: a timer counted from here is not early */
+    weft_reactor *reactor;
+    struct ev_loop *loop;
+    weft_error *error;
+
+    if (current)
+        return weft_error_new(&WEFT_MISUSE, "this thread has a reactor already");
+    if ((error = try_descriptors()))
+        return error;
+    loop = ev_loop_new(EVFLAG_AUTO);
+    if (!loop)
+        return weft_error_new(&WEFT_FAILURE, "libev cannot make a loop");
+    reactor = weft_alloc(sizeof *reactor);
+    *reactor = (weft_reactor){
+        .clock = {now, reactor_now, reactor_timer_start, reactor_timer_stop},
+        .loop = loop,
+        .lock = PTHREAD_MUTEX_INITIALIZER,
+        .calls_tail = &reactor->calls,
+    };
+    ev_set_userdata(loop, reactor);
+    ev_set_loop_release_cb(loop, before_poll, after_poll);
+    ev_async_init(&reactor->woken, on_woken);
+    ev_async_start(loop, &reactor->woken);
+    signal(SIGPIPE, SIG_IGN);
+    if (!weft_log_has_sink())
+        weft_log_to_stderr();
+    weft_clock_set(&reactor->clock);
+    current = reactor;
+    *out = reactor;
+    return NULL;
+}
+
+weft_reactor *weft_reactor_current(void)
+{
+    return current;
+}
+
+weft_clock *weft_reactor_get_clock(weft_reactor *reactor)
+{
+    return &reactor->clock;
+}
+
+void weft__reactor_set_runnables(weft_reactor *reactor, struct weft__runnables *runnables)
+{
+    reactor->runnables = runnables;
+}
+
+struct weft__runnables *weft__reactor_get_runnables(weft_reactor *reactor)
+{
+    return reactor->runnables;
+}
+
+/* ---- running ---- */
+
+static bool any_ready(weft_reactor *reactor)
+{
+    return reactor->runnables && reactor->runnables->any_ready(reactor->runnables);
+}
+
+/* Whether the caller is something that the reactor runs. */
+static bool is_inside(weft_reactor *reactor)
+{
+    return reactor->running || (reactor->runnables && reactor->runnables->inside(reactor->runnables));
+}
+
+static void drain_ready(weft_reactor *reactor)
+{
+    if (any_ready(reactor))
+        reactor->runnables->drain(reactor->runnables);
+}
+
+static void poll_and_call_back(weft_reactor *reactor)
+{
+    ev_run(reactor->loop, any_ready(reactor) ? EVRUN_NOWAIT : EVRUN_ONCE);
+}
+
+/* Runs in no context; returns whose place that took, for leave_run. */
+static weft_context *enter_run(weft_reactor *reactor)
+{
+    assert(reactor == current && !is_inside(reactor));
+    reactor->running = true;
+    return weft__context_swap(NULL);
+}
+
+static void leave_run(weft_reactor *reactor, weft_context *callers)
+{
+    weft__context_swap(callers);
+    reactor->running = false;
+}
+
+static void run_until(weft_reactor *reactor, const bool *over)
+{
+    weft_context *callers = enter_run(reactor);
+
+    while (!*over) {
+        drain_ready(reactor);
+        if (!*over)
+            poll_and_call_back(reactor);
+    }
+    leave_run(reactor, callers);
+}
+
+void weft_reactor_run(weft_reactor *reactor)
+{
+    reactor->stopped = false;
+    run_until(reactor, &reactor->stopped);
+}
+
+void weft_reactor_stop(weft_reactor *reactor)
+{
+    reactor->stopped = true;
+}
+
+struct outcome {
+    weft_result result;
+    bool known;
+};
+
+static weft_result outcome_set(weft_result result, void *arg)
+{
+    struct outcome *outcome = arg;
+
+    outcome->result = result;
+    outcome->known = true;
+    return weft_ok(NULL);
+}
+
+weft_result weft_reactor_run_until(weft_reactor *reactor, weft_deferred *deferred)
+{
+    struct outcome outcome = {.known = false};
+    const char *misuse = NULL;
+
+    if (is_inside(reactor))
+        misuse = "weft_reactor_run_until is called inside the running reactor";
+    else if (deferred->flags & WEFT__CONSUMED)
+        misuse = "weft_reactor_run_until is given a deferred that somebody else waits for, or waited for";
+    if (misuse) {
+        weft_deferred_unref(deferred);
+        return weft_fail(weft_error_new(&WEFT_MISUSE, "%s", misuse));
+    }
+    weft_deferred_unref(weft_deferred_add_both(deferred, outcome_set, &outcome));
+    run_until(reactor, &outcome.known);
+    return outcome.result;
+}
+
+static void wake_up(weft_timer *timer, void *arg)
+{
+    (void)timer, (void)arg;
+}
+
+static size_t fibers_left(weft_reactor *reactor)
+{
+    return reactor->runnables ? reactor->runnables->count(reactor->runnables) : 0;
+}
+
+static void say_goodbye_once(weft_reactor *reactor)
+{
+    weft_timer patience;
+
+    weft_timer_init(&patience, wake_up, NULL);
+    weft_timer_start(&patience, &reactor->clock, GOODBYE_SECONDS);
+    reactor->runnables->cancel_all(reactor->runnables);
+    while (fibers_left(reactor) && weft_timer_started(&patience)) {
+        drain_ready(reactor);
+        if (fibers_left(reactor))
+            poll_and_call_back(reactor);
+    }
+    weft_timer_stop(&patience);
+}
+
+/* Asks everything that runs to stop, and again for what clean-up has started or waits for meanwhile. */
+static void say_goodbye(weft_reactor *reactor)
+{
+    for (int i = 0; i < GOODBYES && fibers_left(reactor); i++)
+        say_goodbye_once(reactor);
+}
+
+weft_reactor *weft_reactor_free(weft_reactor *reactor)
+{
+    weft_context *callers;
+
+    if (!reactor)
+        return NULL;
+    callers = enter_run(reactor);
+    do
+        say_goodbye(reactor);
+    while (calls_make(reactor)); /* which may have started fibers, or made more calls */
+    if (fibers_left(reactor))
+        reactor->runnables->abandon(reactor->runnables);
+    else if (reactor->runnables)
+        reactor->runnables->free(reactor->runnables);
+    leave_run(reactor, callers);
+    current = NULL;
+    weft_clock_set(NULL);
+    ev_async_stop(reactor->loop, &reactor->woken);
+    ev_loop_destroy(reactor->loop);
+    pthread_mutex_destroy(&reactor->lock);
+    weft_free(reactor);
+    return NULL;
+}
+
+/* ---- descriptors ---- */
+
+static struct ev_loop *current_loop(void)
+{
+    assert(current && "a watcher needs a reactor on its thread");
+    return current->loop;
+}
+
+static ev_io *io_watcher(weft_io *io)
+{
+    return (ev_io *)io->weft__private;
+}
+
+static void io_ready(struct ev_loop *loop, ev_io *watcher, int events)
+{
+    weft_io *io = watcher->data;
+    const void *fn = (const void *)io->fn;
+
+    (void)loop;
+    io->fn(io, events & (EV_READ | EV_WRITE), io->arg);
+    leave_callback(fn);
+}
+
+_Static_assert(WEFT_READABLE == (int)EV_READ && WEFT_WRITABLE == (int)EV_WRITE, "events need no translation");
+
+void weft_io_init(weft_io *io, weft_io_fn *fn, void *arg)
+{
+    *io = (weft_io){.fn = fn, .arg = arg};
+    ev_io_init(io_watcher(io), io_ready, -1, 0);
+    io_watcher(io)->data = io;
+}
+
+void weft_io_start(weft_io *io, int fd, int events)
+{
+    ev_io *watcher = io_watcher(io);
+
+    if (ev_is_active(watcher) && watcher->fd == fd && (watcher->events & (EV_READ | EV_WRITE)) == events)
+        return;
+    ev_io_stop(current_loop(), watcher);
+    ev_io_set(watcher, fd, events);
+    if (events)
+        ev_io_start(current_loop(), watcher);
+}
+
+void weft_io_stop(weft_io *io)
+{
+    if (ev_is_active(io_watcher(io)))
+        ev_io_stop(current_loop(), io_watcher(io));
+}
+
+/* ---- signals ---- */
+
+static ev_signal *signal_watcher(weft_signal *watcher)
+{
+    return (ev_signal *)watcher->weft__private;
+}
+
+static void signal_came(struct ev_loop *loop, ev_signal *watcher, int events)
+{
+    weft_signal *watched = watcher->data;
+    const void *fn = (const void *)watched->fn;
+
+    (void)loop, (void)events;
+    watched->fn(watched, watcher->signum, watched->arg);
+    leave_callback(fn);
+}
+
+void weft_signal_init(weft_signal *watcher, weft_signal_fn *fn, void *arg)
+{
+    *watcher = (weft_signal){.fn = fn, .arg = arg};
+    ev_signal_init(signal_watcher(watcher), signal_came, 0);
+    signal_watcher(watcher)->data = watcher;
+}
+
+void weft_signal_start(weft_signal *watcher, int number)
+{
+    weft_signal_stop(watcher);
+    ev_signal_set(signal_watcher(watcher), number);
+    ev_signal_start(current_loop(), signal_watcher(watcher));
+}
+
+void weft_signal_stop(weft_signal *watcher)
+{
+    if (ev_is_active(signal_watcher(watcher)))
+        ev_signal_stop(current_loop(), signal_watcher(watcher));
+}

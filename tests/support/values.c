@@ -1,0 +1,255 @@
+#include "tests/support/values.h"
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/support/test.h"
+
+/* ---- what happened ---- */
+
+static char words[64 * 1024], returned[sizeof words];
+static size_t words_length;
+
+void trace(const char *format, ...)
+{
+    va_list arguments;
+
+    if (words_length)
+        words[words_length++] = ' ';
+    va_start(arguments, format);
+    words_length += (size_t)vsnprintf(words + words_length, sizeof words - words_length, format, arguments);
+    va_end(arguments);
+    cr_assert(words_length < sizeof words - 1, "too much is traced");
+}
+
+const char *trace_text(void)
+{
+    memcpy(returned, words, words_length);
+    returned[words_length] = '\0';
+    words_length = 0;
+    return returned;
+}
+
+/* ---- values ---- */
+
+static void value_unref(void *value)
+{
+    ((struct value *)value)->drops++;
+}
+
+const weft_type value_type = {"value", NULL, value_unref};
+
+weft_result value_of(struct value *value)
+{
+    return weft_own(value, &value_type);
+}
+
+const weft_error_kind BROKEN = {"broken", &WEFT_FAILURE};
+
+static void describe(weft_result result, char *text, size_t size)
+{
+    if (weft_failed(result))
+        snprintf(text, size, "!%s", weft_error_get_kind(weft_failed(result))->name);
+    else if (result.type == &weft_int_type)
+        snprintf(text, size, "%ld", (long)(intptr_t)result.value);
+    else if (result.type == &value_type)
+        snprintf(text, size, "%s", ((struct value *)result.value)->name);
+    else
+        snprintf(text, size, "%s", result.value ? "borrowed" : "nil");
+}
+
+const char *told(weft_result result)
+{
+    static __thread char text[100];
+
+    describe(result, text, sizeof text);
+    weft_result_drop(result);
+    return text;
+}
+
+/* ---- callbacks ---- */
+
+weft_result note(weft_result result, void *label)
+{
+    char text[100];
+
+    describe(result, text, sizeof text);
+    trace("%s=%s", (const char *)label, text);
+    return result;
+}
+
+weft_result note_context(weft_result result, void *label)
+{
+    trace("%s@%s", (const char *)label, weft_context_get_name(weft_context_current()));
+    return result;
+}
+
+weft_result return_int(weft_result result, void *number)
+{
+    weft_result_drop(result);
+    return weft_int((intptr_t)number);
+}
+
+weft_result return_broken(weft_result result, void *unused)
+{
+    (void)unused;
+    weft_result_drop(result);
+    return broken();
+}
+
+weft_result return_nothing(weft_result result, void *unused)
+{
+    (void)unused;
+    weft_result_drop(result);
+    return weft_ok(NULL);
+}
+
+weft_result return_later(weft_result result, void *deferred)
+{
+    weft_result_drop(result);
+    return weft_later(deferred);
+}
+
+weft_cancel_outcome cancel_done(weft_deferred *deferred, void *label)
+{
+    (void)deferred;
+    trace("%s", (const char *)label);
+    return WEFT_CANCEL_DONE;
+}
+
+weft_cancel_outcome cancel_later(weft_deferred *deferred, void *label)
+{
+    (void)deferred;
+    trace("%s", (const char *)label);
+    return WEFT_CANCEL_LATER;
+}
+
+/* ---- shorthands ---- */
+
+weft_deferred *pending(void)
+{
+    return weft_deferred_new(NULL, NULL);
+}
+
+weft_deferred *done(weft_result result)
+{
+    return weft_deferred_with(result);
+}
+
+weft_deferred *stoppable(weft_cancel_fn *canceller, const char *label)
+{
+    return weft_deferred_new(canceller, (void *)label);
+}
+
+weft_deferred *noted(weft_deferred *deferred, const char *label)
+{
+    return weft_deferred_add_both(deferred, note, (void *)label);
+}
+
+weft_deferred *context_noted(weft_deferred *deferred, const char *label)
+{
+    return weft_deferred_add_both(deferred, note_context, (void *)label);
+}
+
+weft_context *enter(const char *name)
+{
+    return weft_context_set(weft_context_new(name));
+}
+
+void leave(weft_context *previous)
+{
+    weft_context_unref(weft_context_set(previous));
+}
+
+/* ---- the log ---- */
+
+static char *lines;
+static size_t lines_length;
+static pthread_mutex_t lines_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void keep_line(const weft_log_record *record, void *arg)
+{
+    size_t room = strlen(record->context) + strlen(record->message) + 16;
+
+    (void)arg;
+    pthread_mutex_lock(&lines_lock);
+    lines = weft_realloc(lines, lines_length + room);
+    lines_length += (size_t)sprintf(lines + lines_length, "%s %s %s\n", weft_log_level_name(record->level),
+                                    record->context, record->message);
+    pthread_mutex_unlock(&lines_lock);
+}
+
+void log_capture(void)
+{
+    weft_log_threshold = WEFT_LOG_DEBUG;
+    weft_log_set_sink(keep_line, NULL);
+}
+
+const char *log_text(void)
+{
+    return lines_length ? lines : "";
+}
+
+int log_count(const char *part)
+{
+    int count = 0;
+
+    for (const char *line = log_text(), *end; *line; line = end + 1) {
+        const char *found = strstr(line, part);
+
+        end = strchr(line, '\n');
+        count += found && found <= end;
+    }
+    return count;
+}
+
+void log_forget(void)
+{
+    lines_length = 0;
+}
+
+/* ---- threads ---- */
+
+struct job {
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+static void *do_job(void *arg)
+{
+    static const weft_live_counts none;
+    const struct job *job = arg;
+    weft_live_counts left;
+
+    job->fn(job->arg);
+    left = weft_live_counts_get();
+    cr_assert(memcmp(&left, &none, sizeof none) == 0, "the thread leaves %zu deferreds, %zu errors, %zu contexts, "
+              "%zu timers, %zu fibers", left.deferreds, left.errors, left.contexts, left.timers, left.fibers);
+    return NULL;
+}
+
+static void run_job(struct job job, size_t stack_size)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+
+    pthread_attr_init(&attributes);
+    if (stack_size)
+        cr_assert_eq(pthread_attr_setstacksize(&attributes, stack_size), 0);
+    cr_assert_eq(pthread_create(&thread, &attributes, do_job, &job), 0);
+    pthread_join(thread, NULL);
+    pthread_attr_destroy(&attributes);
+}
+
+void with_small_stack(void (*fn)(void *arg), void *arg)
+{
+    run_job((struct job){fn, arg}, 256 * 1024);
+}
+
+void in_thread(void (*fn)(void *arg), void *arg)
+{
+    run_job((struct job){fn, arg}, 0);
+}

@@ -1,0 +1,159 @@
+/* Log contexts: names, references, and which one is current. What they cost is in test_accounting.c, how they follow
+ * callbacks in test_deferred.c, and fibers in test_fiber.c. */
+#include "tests/support/test.h"
+#include "tests/support/values.h"
+
+#include <string.h>
+
+/* ---- names ---- */
+
+Test(context, has_the_name_it_was_given)
+{
+    char name[] = "request-1";
+    weft_context *context = weft_context_new(name);
+
+    strcpy(name, "gone");
+    cr_assert_str_eq(weft_context_get_name(context), "request-1", "the name is copied");
+    weft_context_unref(context);
+}
+
+Test(context, numbered_is_named_prefix_and_number)
+{
+    weft_context *context = weft_context_new_numbered("GET", 42);
+    weft_context *largest = weft_context_new_numbered("POST", UINT64_MAX);
+
+    cr_assert_str_eq(weft_context_get_name(context), "GET-42");
+    cr_assert_eq(weft_context_get_name(context), weft_context_get_name(context), "it is made once");
+    cr_assert_str_eq(weft_context_get_name(largest), "POST-18446744073709551615");
+    weft_context_unref(context);
+    weft_context_unref(largest);
+}
+
+Test(context, numbered_goes_without_ever_being_named)
+{
+    weft_context_unref(weft_context_new_numbered("GET", 1));
+}
+
+Test(context, none_is_named_by_a_dash)
+{
+    cr_assert_str_eq(weft_context_get_name(NULL), "-");
+}
+
+/* ---- references ---- */
+
+Test(context, lives_as_long_as_somebody_holds_it)
+{
+    weft_context *context = weft_context_new("x");
+
+    cr_assert_eq(weft_live_counts_get().contexts, 1);
+    cr_assert_eq(weft_context_ref(context), context);
+    cr_assert_null(weft_context_unref(context));
+    cr_assert_eq(weft_live_counts_get().contexts, 1);
+    weft_context_unref(context);
+    cr_assert_eq(weft_live_counts_get().contexts, 0);
+}
+
+Test(context, none_may_be_held_and_let_go_of)
+{
+    cr_assert_null(weft_context_ref(NULL));
+    cr_assert_null(weft_context_unref(NULL));
+}
+
+/* ---- the current one ---- */
+
+Test(context, there_is_none_at_first)
+{
+    cr_assert_null(weft_context_current());
+}
+
+Test(context, set_takes_the_new_one_and_gives_back_the_old)
+{
+    weft_context *a = weft_context_new("a"), *b = weft_context_new("b");
+
+    cr_assert_null(weft_context_set(a));
+    cr_assert_eq(weft_context_current(), a);
+    cr_assert_eq(weft_context_set(b), a);
+    cr_assert_eq(weft_context_current(), b);
+    weft_context_unref(a);
+    cr_assert_eq(weft_context_set(NULL), b);
+    cr_assert_null(weft_context_current());
+    weft_context_unref(b);
+}
+
+Test(context, that_is_current_is_held_by_that)
+{
+    weft_context *a = weft_context_new("a");
+
+    cr_assert_null(weft_context_set(weft_context_ref(a)));
+    weft_context_unref(a);
+    cr_assert_str_eq(weft_context_get_name(weft_context_current()), "a");
+    weft_context_unref(weft_context_set(NULL));
+    cr_assert_eq(weft_live_counts_get().contexts, 0);
+}
+
+Test(context, set_to_itself_keeps_the_references_right)
+{
+    weft_context *a = weft_context_new("a");
+
+    cr_assert_null(weft_context_set(weft_context_ref(a)));
+    cr_assert_eq(weft_context_set(weft_context_ref(a)), a);
+    weft_context_unref(a);
+    weft_context_unref(weft_context_set(NULL));
+    cr_assert_str_eq(weft_context_get_name(a), "a");
+    weft_context_unref(a);
+    cr_assert_eq(weft_live_counts_get().contexts, 0);
+}
+
+Test(context, set_nests_by_hand_as_the_header_shows)
+{
+    weft_context *outer = weft_context_new("outer"), *inner = weft_context_new("inner"), *first, *second;
+
+    first = weft_context_set(weft_context_ref(outer));
+    second = weft_context_set(weft_context_ref(inner));
+    weft_context_unref(outer);
+    weft_context_unref(inner);
+    weft_context_unref(weft_context_set(second));
+    cr_assert_str_eq(weft_context_get_name(weft_context_current()), "outer");
+    weft_context_unref(weft_context_set(first));
+    cr_assert_null(weft_context_current());
+}
+
+Test(context, may_be_let_go_of_in_any_order)
+{
+    enum { CONTEXTS = 200 }; /* more than a window of the books has room for */
+    static const int steps[] = {1, 3, 77, 199}; /* no factor in common with 200: each order meets each one once */
+    weft_context *contexts[CONTEXTS];
+
+    for (size_t s = 0; s < sizeof steps / sizeof *steps; s++) {
+        for (int i = 0; i < CONTEXTS; i++)
+            contexts[i] = weft_context_new_numbered("c", (uint64_t)i);
+        for (int i = 0; i < CONTEXTS; i++)
+            weft_context_unref(weft_context_set(weft_context_ref(contexts[i])));
+        weft_context_unref(weft_context_set(NULL));
+        for (int i = 0; i < CONTEXTS; i++)
+            weft_context_unref(contexts[i * steps[s] % CONTEXTS]);
+        cr_assert_eq(weft_live_counts_get().contexts, 0);
+    }
+}
+
+static void uses_its_own(void *unused)
+{
+    weft_context *previous;
+
+    (void)unused;
+    cr_assert_null(weft_context_current());
+    previous = enter("worker");
+    weft_log_info("from the thread");
+    leave(previous);
+}
+
+Test(context, each_thread_has_its_own_current_one)
+{
+    weft_context *previous = enter("main");
+
+    log_capture();
+    in_thread(uses_its_own, NULL);
+    cr_assert_str_eq(log_text(), "INFO worker from the thread\n");
+    cr_assert_str_eq(weft_context_get_name(weft_context_current()), "main");
+    leave(previous);
+}

@@ -1,0 +1,361 @@
+/* Errors: what kind they are, which way they came, and what they look like in one line. */
+#include "tests/support/test.h"
+#include "tests/support/values.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/support/manual_clock.h"
+
+static const weft_error_kind ROOM_ERROR = {"room_error", &WEFT_FAILURE};
+static const weft_error_kind ROOM_FULL = {"room_full", &ROOM_ERROR};
+static const weft_error_kind USER_LEFT = {"user_left", &WEFT_CLIENT_GONE};
+
+static bool is_kind(const weft_error_kind *of, const weft_error_kind *kind)
+{
+    weft_auto(weft_error_unref) weft_error *error = weft_error_new(of, "x");
+
+    return weft_error_is(error, kind);
+}
+
+/* ---- kinds ---- */
+
+Test(error, is_of_its_kind_and_of_those_above_it)
+{
+    cr_assert(is_kind(&ROOM_FULL, &ROOM_FULL));
+    cr_assert(is_kind(&ROOM_FULL, &ROOM_ERROR));
+    cr_assert(is_kind(&ROOM_FULL, &WEFT_FAILURE));
+    cr_assert_not(is_kind(&ROOM_ERROR, &ROOM_FULL));
+    cr_assert_not(is_kind(&ROOM_FULL, &WEFT_OS_ERROR));
+}
+
+Test(error, any_failure_never_matches_a_cancellation)
+{
+    cr_assert_not(is_kind(&WEFT_CANCELLED, &WEFT_FAILURE));
+    cr_assert_not(is_kind(&WEFT_CLIENT_GONE, &WEFT_FAILURE));
+    cr_assert_not(is_kind(&WEFT_SHUTDOWN, &WEFT_FAILURE));
+    cr_assert_not(is_kind(&USER_LEFT, &WEFT_FAILURE));
+    cr_assert(is_kind(&USER_LEFT, &WEFT_CANCELLED));
+    cr_assert(is_kind(&WEFT_CLIENT_GONE, &WEFT_CANCELLED));
+    cr_assert(is_kind(&WEFT_SHUTDOWN, &WEFT_CANCELLED));
+}
+
+Test(error, a_failure_is_never_a_cancellation)
+{
+    const weft_error_kind *const failures[] = {&WEFT_FAILURE,  &WEFT_OS_ERROR, &WEFT_TIMED_OUT,
+                                               &WEFT_ORPHANED, &WEFT_MISUSE,   &WEFT_ALREADY_CALLED};
+
+    for (size_t i = 0; i < sizeof failures / sizeof *failures; i++) {
+        cr_assert(is_kind(failures[i], &WEFT_FAILURE), "%s", failures[i]->name);
+        cr_assert_not(is_kind(failures[i], &WEFT_CANCELLED), "%s", failures[i]->name);
+    }
+    cr_assert(is_kind(&WEFT_ALREADY_CALLED, &WEFT_MISUSE));
+}
+
+Test(error, no_error_is_of_no_kind)
+{
+    cr_assert_not(weft_error_is(NULL, &WEFT_FAILURE));
+    cr_assert_not(weft_error_is(NULL, &WEFT_CANCELLED));
+}
+
+/* ---- what it says ---- */
+
+Test(error, knows_what_was_said_and_where)
+{
+    int line = __LINE__ + 1;
+    weft_error *error = weft_error_new(&ROOM_FULL, "room %s holds %d", "lobby", 12);
+
+    cr_assert_eq(weft_error_get_kind(error), &ROOM_FULL);
+    cr_assert_str_eq(weft_error_get_message(error), "room lobby holds 12");
+    cr_assert_eq(weft_error_get_place(error)->line, line);
+    cr_assert(strstr(weft_error_get_place(error)->file, "test_error.c"));
+    cr_assert(strstr(weft_error_get_place(error)->function, "knows_what_was_said_and_where"));
+    cr_assert_null(weft_error_get_cause(error));
+    cr_assert_null(weft_error_get_payload(error, &weft_int_type));
+    weft_error_unref(error);
+}
+
+Test(error, message_may_be_long)
+{
+    static char text[100001];
+    weft_error *error;
+
+    memset(text, 'x', sizeof text - 1);
+    error = weft_error_new(&BROKEN, "%s", text);
+    cr_assert_str_eq(weft_error_get_message(error), text);
+    weft_error_unref(error);
+}
+
+Test(error, knows_when_it_was_made)
+{
+    struct manual_clock manual;
+    weft_clock *previous;
+    weft_error *before = weft_error_new(&BROKEN, "no clock on this thread"), *after;
+
+    manual_clock_init(&manual);
+    previous = weft_clock_set(&manual.clock);
+    manual_clock_advance(&manual, 3);
+    after = weft_error_new(&BROKEN, "three seconds later");
+    weft_clock_set(previous);
+    cr_assert_eq(weft_error_get_time(before), 0);
+    cr_assert_eq(weft_error_get_time(after), manual.clock.recent);
+    weft_error_unref(before);
+    weft_error_unref(after);
+}
+
+Test(error, of_the_system_has_its_text_and_its_number)
+{
+    char expected[200];
+    weft_error *error = weft_error_os(ENOENT, "cannot open %s", "x.conf");
+
+    snprintf(expected, sizeof expected, "cannot open x.conf: %s", strerror(ENOENT));
+    cr_assert(weft_error_is(error, &WEFT_OS_ERROR));
+    cr_assert_str_eq(weft_error_get_message(error), expected);
+    cr_assert_eq((intptr_t)weft_error_get_payload(error, &weft_int_type), ENOENT);
+    weft_error_unref(error);
+}
+
+Test(error, payload_is_given_only_as_what_it_is_and_dropped_once)
+{
+    struct value v = {"v", 0};
+    weft_error *error = weft_error_with_payload(weft_error_new(&ROOM_FULL, "x"), value_of(&v));
+
+    cr_assert_eq(weft_error_get_payload(error, &value_type), &v);
+    cr_assert_null(weft_error_get_payload(error, &weft_int_type));
+    weft_error_ref(error);
+    weft_error_unref(error);
+    cr_assert_eq(v.drops, 0);
+    weft_error_unref(error);
+    cr_assert_eq(v.drops, 1);
+}
+
+Test(error, holds_its_causes)
+{
+    weft_error *disk = weft_error_os(EIO, "cannot read");
+    weft_error *store = weft_error_caused_by(weft_error_new(&ROOM_ERROR, "cannot load"), disk);
+    weft_error *top = weft_error_caused_by(weft_error_new(&BROKEN, "cannot answer"), store);
+
+    cr_assert_eq(weft_error_get_cause(top), store);
+    cr_assert_eq(weft_error_get_cause(store), disk);
+    cr_assert_null(weft_error_get_cause(disk));
+    cr_assert_not(weft_error_is(top, &WEFT_OS_ERROR), "the cause's kind is not its own");
+    cr_assert_eq(weft_live_counts_get().errors, 3);
+    cr_assert_null(weft_error_unref(top));
+    cr_assert_eq(weft_live_counts_get().errors, 0);
+}
+
+Test(error, a_cause_may_be_shared)
+{
+    weft_error *cause = weft_error_new(&BROKEN, "shared");
+    weft_error *first = weft_error_caused_by(weft_error_new(&BROKEN, "1"), weft_error_ref(cause));
+    weft_error *second = weft_error_caused_by(weft_error_new(&BROKEN, "2"), cause);
+
+    weft_error_unref(first);
+    cr_assert_str_eq(weft_error_get_message(weft_error_get_cause(second)), "shared");
+    weft_error_unref(second);
+}
+
+static void free_a_long_chain_of_causes(void *unused)
+{
+    weft_error *error = weft_error_new(&BROKEN, "0");
+
+    (void)unused;
+    for (int i = 1; i < MANY; i++)
+        error = weft_error_caused_by(weft_error_new(&BROKEN, "%d", i), error);
+    weft_error_unref(error);
+}
+
+Test(error, a_million_causes_are_freed_without_recursion, .timeout = 30)
+{
+    with_small_stack(free_a_long_chain_of_causes, NULL);
+}
+
+Test(error, unref_accepts_none)
+{
+    cr_assert_null(weft_error_unref(NULL));
+}
+
+/* ---- the way up ---- */
+
+static const weft_place a = {"a.c", "f", 1}, b = {"b.c", "g", 2}, c = {"c.c", "h", 3};
+
+static weft_error *passed(weft_error *error, const weft_place *place)
+{
+    return weft_error_passed(error, place);
+}
+
+Test(error_trace, lists_the_places_innermost_first)
+{
+    weft_error *error = weft_error_new(&BROKEN, "x"), *same = error;
+    const weft_place *const *places;
+
+    cr_assert_eq(weft_error_get_trace(error, &places), 0);
+    same = passed(passed(passed(same, &a), &b), &c);
+    cr_assert_eq(same, error, "nobody else holds it: it is the object it was");
+    cr_assert_eq(weft_error_get_trace(error, &places), 3);
+    cr_assert_eq(places[0], &a);
+    cr_assert_eq(places[1], &b);
+    cr_assert_eq(places[2], &c);
+    weft_error_unref(error);
+}
+
+Test(error_trace, counts_a_place_named_twice_in_a_row_once)
+{
+    weft_error *error = passed(passed(weft_error_new(&BROKEN, "x"), &a), &a);
+    const weft_place *const *places;
+
+    cr_assert_eq(weft_error_get_trace(error, &places), 1);
+    error = passed(passed(error, &b), &a);
+    cr_assert_eq(weft_error_get_trace(error, &places), 3, "later it counts again");
+    weft_error_unref(error);
+}
+
+Test(error_trace, counts_two_places_on_one_line_once)
+{
+    static const weft_place outer = {"a.c", "f", 1}, other_file = {"z.c", "f", 1}, other_line = {"a.c", "f", 2};
+    weft_error *error = passed(passed(weft_error_new(&BROKEN, "x"), &a), &outer);
+    const weft_place *const *places;
+
+    cr_assert_eq(weft_error_get_trace(error, &places), 1);
+    error = passed(passed(error, &other_file), &other_line);
+    cr_assert_eq(weft_error_get_trace(error, &places), 3);
+    weft_error_unref(error);
+}
+
+Test(error_trace, keeps_the_first_32_places)
+{
+    weft_error *error = weft_error_new(&BROKEN, "x");
+    const weft_place *const *places;
+
+    for (int i = 0; i < 100; i++)
+        error = passed(error, i % 2 ? &a : &b);
+    cr_assert_eq(weft_error_get_trace(error, &places), 32);
+    cr_assert_eq(places[0], &b);
+    cr_assert_eq(places[31], &a);
+    weft_error_unref(error);
+}
+
+Test(error_trace, of_a_shared_error_grows_only_for_the_one_who_passes_it)
+{
+    weft_error *kept = passed(weft_error_new(&ROOM_FULL, "full"), &a), *branch;
+    const weft_place *const *places;
+
+    branch = passed(weft_error_ref(kept), &b);
+    cr_assert_neq(branch, kept);
+    cr_assert_eq(weft_error_get_trace(kept, &places), 1);
+    cr_assert_eq(weft_error_get_trace(branch, &places), 2);
+    cr_assert_eq(places[0], &a);
+    cr_assert_eq(places[1], &b);
+    weft_error_unref(kept);
+    cr_assert_str_eq(weft_error_get_message(branch), "full", "it outlives the one it came from");
+    weft_error_unref(branch);
+}
+
+Test(error_trace, branches_are_the_same_error_in_all_else)
+{
+    struct value v = {"v", 0};
+    weft_error *cause = weft_error_new(&BROKEN, "cause");
+    weft_error *origin = weft_error_with_payload(weft_error_caused_by(weft_error_new(&ROOM_FULL, "x"), cause),
+                                                 value_of(&v));
+    weft_error *branch = passed(weft_error_ref(origin), &a);
+    weft_error *twig = passed(weft_error_ref(branch), &b);
+    weft_error *other = weft_error_new(&ROOM_FULL, "x");
+
+    cr_assert(weft_error_same(origin, branch) && weft_error_same(branch, twig) && weft_error_same(twig, origin));
+    cr_assert_not(weft_error_same(origin, other));
+    cr_assert_not(weft_error_same(origin, NULL));
+    cr_assert_not(weft_error_same(NULL, NULL));
+    cr_assert(weft_error_is(twig, &ROOM_ERROR));
+    cr_assert_eq(weft_error_get_place(twig), weft_error_get_place(origin));
+    cr_assert_eq(weft_error_get_cause(twig), cause);
+    cr_assert_eq(weft_error_get_payload(twig, &value_type), &v);
+    weft_error_unref(other);
+    weft_error_unref(origin);
+    weft_error_unref(branch);
+    cr_assert_eq(v.drops, 0);
+    weft_error_unref(twig);
+    cr_assert_eq(v.drops, 1);
+    cr_assert_eq(weft_live_counts_get().errors, 0);
+}
+
+static void branch_again_and_again(void *unused)
+{
+    weft_error *error = weft_error_new(&BROKEN, "x"), *first = weft_error_ref(error);
+
+    (void)unused;
+    for (int i = 0; i < MANY; i++) {
+        weft_error *before = weft_error_ref(error);
+
+        error = passed(error, i % 2 ? &a : &b);
+        weft_error_unref(before);
+    }
+    cr_assert(weft_error_same(error, first));
+    weft_error_unref(error);
+    weft_error_unref(first);
+}
+
+Test(error_trace, passing_on_a_shared_error_for_ever_stays_flat)
+{
+    with_small_stack(branch_again_and_again, NULL);
+}
+
+/* ---- printing ---- */
+
+static weft_error *long_story(void)
+{
+    static const weft_place made = {"rooms.c", "wait_for_room", 41}, cause_made = {"db.c", "query", 7};
+    weft_error *cause = passed(weft_error_new_at(&ROOM_FULL, &cause_made, "12 are in it"), &c);
+    weft_error *error = weft_error_caused_by(weft_error_new_at(&BROKEN, &made, "no event within %d s", 5), cause);
+
+    return passed(passed(error, &a), &b);
+}
+
+static const char story[] = "broken: no event within 5 s (rooms.c:41 wait_for_room); passed a.c:1 f, b.c:2 g; "
+                            "caused by room_full: 12 are in it (db.c:7 query); passed c.c:3 h";
+
+Test(error_print, tells_kind_message_place_trace_and_causes)
+{
+    weft_error *error = long_story();
+    char text[1000];
+
+    cr_assert_eq(weft_error_print(error, text, sizeof text), sizeof story - 1);
+    cr_assert_str_eq(text, story);
+    weft_error_unref(error);
+}
+
+Test(error_print, cuts_at_any_size_and_still_says_the_whole_length)
+{
+    weft_error *error = long_story();
+
+    for (size_t size = 0; size <= sizeof story + 1; size++) {
+        char *text = malloc(size + 1); /* its own allocation: a byte too many is seen */
+        size_t kept = size < sizeof story ? size : sizeof story;
+
+        memset(text, '#', size + 1);
+        cr_assert_eq(weft_error_print(error, text, size), sizeof story - 1, "size %zu", size);
+        cr_assert_eq(text[size], '#', "size %zu: a byte too many is written", size);
+        if (kept) {
+            cr_assert_eq(strlen(text), kept - 1, "size %zu", size);
+            cr_assert_arr_eq(text, story, kept - 1);
+        }
+        free(text);
+    }
+    cr_assert_eq(weft_error_print(error, NULL, 0), sizeof story - 1);
+    weft_error_unref(error);
+}
+
+Test(error_print, of_a_branch_is_its_own_way_up)
+{
+    static const weft_place made = {"x.c", "x", 9};
+    weft_error *origin = weft_error_new_at(&BROKEN, &made, "m"), *branch = passed(weft_error_ref(origin), &a);
+    char text[100];
+
+    weft_error_print(origin, text, sizeof text);
+    cr_assert_str_eq(text, "broken: m (x.c:9 x)");
+    weft_error_print(branch, text, sizeof text);
+    cr_assert_str_eq(text, "broken: m (x.c:9 x); passed a.c:1 f");
+    weft_error_unref(origin);
+    weft_error_unref(branch);
+}
