@@ -1,0 +1,121 @@
+/* The house itself: what the other tests and every user lean on before the first line of weft runs. Faults are planted
+ * in tests/planted/planted.c, and each must fail the run that meets it. */
+#include "tests/support/test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+/* Runs a shell command quietly; its exit status. BXFI_MAP would tell a Criterion inside that it is one of our tests. */
+static int run(const char *format, const char *argument)
+{
+    char command[1024];
+    int status;
+
+    snprintf(command, sizeof command, format, argument);
+    unsetenv("BXFI_MAP");
+    status = system(command);
+    cr_assert(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static int run_planted(const char *name)
+{
+    return run("exec tests/support/run \"$WEFT_BUILD_DIR\" planted --filter 'planted/%s' >/dev/null 2>&1", name);
+}
+
+Test(house, a_passing_run_passes)
+{
+    cr_assert_eq(run_planted("nothing"), 0);
+}
+
+Test(house, a_failing_test_fails_the_run)
+{
+    cr_assert_neq(run_planted("failure"), 0);
+}
+
+Test(house, a_crash_fails_the_run)
+{
+    cr_assert_neq(run_planted("crash"), 0);
+}
+
+Test(house, a_hang_fails_the_run)
+{
+    cr_assert_neq(run_planted("hang"), 0);
+}
+
+Test(house, a_descriptor_left_open_fails_the_run)
+{
+    cr_assert_neq(run_planted("descriptor"), 0);
+}
+
+Test(house, a_live_object_left_behind_fails_the_run)
+{
+    cr_assert_neq(run_planted("live_object"), 0);
+}
+
+#if defined WEFT_TEST_SAN_address || defined WEFT_TEST_SAN_valgrind
+Test(house, lost_memory_fails_the_run)
+{
+    cr_assert_neq(run_planted("lost_memory"), 0);
+}
+
+Test(house, lost_memory_of_a_started_process_fails_the_run)
+{
+    cr_assert_neq(run_planted("lost_memory_of_a_child"), 0);
+}
+#endif
+
+#ifdef WEFT_TEST_SAN_undefined
+Test(house, undefined_behaviour_fails_the_run)
+{
+    cr_assert_neq(run_planted("undefined_behaviour"), 0);
+}
+
+Test(house, undefined_behaviour_of_a_started_process_fails_the_run)
+{
+    cr_assert_neq(run_planted("undefined_behaviour_of_a_child"), 0);
+}
+#endif
+
+#ifdef WEFT_TEST_SAN_thread
+Test(house, a_data_race_fails_the_run)
+{
+    cr_assert_neq(run_planted("race"), 0);
+}
+#endif
+
+#ifndef WEFT_TEST_SANITIZED
+/* What `make install` put below build/installed, as a user finds it: by pkg-config alone. */
+static int with_installed(const char *command)
+{
+    return run("installed=$WEFT_BUILD_DIR/installed lib=$WEFT_BUILD_DIR/installed/usr/local/lib;"
+               " export PKG_CONFIG_SYSROOT_DIR=$installed PKG_CONFIG_PATH=$lib/pkgconfig LD_LIBRARY_PATH=$lib; %s",
+               command);
+}
+
+Test(house, a_program_outside_the_tree_links_the_shared_libraries)
+{
+    cr_assert_eq(with_installed("gcc docs/examples/rooms/*.c -o $WEFT_BUILD_DIR/rooms-shared"
+                                " $(pkg-config --cflags --libs libweft-http)"), 0);
+    cr_assert_eq(with_installed("ldd $WEFT_BUILD_DIR/rooms-shared | grep -q 'libweft-http.so.0 => '$lib"), 0);
+    cr_assert_neq(with_installed("ldd $WEFT_BUILD_DIR/rooms-shared | grep 'not found'"), 0);
+}
+
+Test(house, a_program_outside_the_tree_links_the_static_libraries)
+{
+    cr_assert_eq(with_installed("gcc -static docs/examples/rooms/*.c -o $WEFT_BUILD_DIR/rooms-static"
+                                " $(pkg-config --static --cflags --libs libweft-http)"), 0);
+}
+
+Test(house, the_shared_libraries_export_only_weft)
+{
+    cr_assert_neq(with_installed("nm -D --defined-only $lib/*.so | grep -E ' [A-Z] ' | grep -vE ' (weft|WEFT)_'"), 0);
+}
+
+Test(house, the_core_library_needs_only_the_c_library)
+{
+    cr_assert_neq(with_installed("readelf -d $lib/libweft-core.so | grep NEEDED | grep -v 'libc\\.so'"), 0);
+}
+#endif
