@@ -80,6 +80,45 @@ Test(http, keeps_a_connection_open_in_HTTP_1_0_when_asked_and_says_so, .timeout 
     probe_stop(probe);
 }
 
+static void expect_grown(const json_t *before, const json_t *after, const char *name, int by)
+{
+    json_int_t old = json_integer_value(json_object_get(before, name));
+    json_int_t new = json_integer_value(json_object_get(after, name));
+
+    cr_assert_eq(new - old, by, "%s: %d before, %d after", name, (int)old, (int)new);
+}
+
+Test(http, keeps_only_a_connection_and_its_descriptor_for_an_idle_client, .timeout = 120)
+{
+    enum { IDLE = 200 };
+    struct probe *probe = probe_start();
+    struct client *clients[IDLE], *asking = probe_connect(probe);
+    json_t *before, *after;
+
+    send_get(asking, "/counts");
+    before = response_json(read_response(asking));
+    for (int i = 0; i < IDLE; i++) {
+        clients[i] = probe_connect(probe);
+        send_get(clients[i], "/text");
+        expect_answer(clients[i], 200, "hello\n");
+    }
+    send_get(asking, "/counts");
+    after = response_json(read_response(asking));
+    expect_grown(before, after, "fibers", 0);
+    expect_grown(before, after, "requests", 0);
+    expect_grown(before, after, "contexts", 0);
+    expect_grown(before, after, "deferreds", 0);
+    expect_grown(before, after, "timers", 0);
+    expect_grown(before, after, "connections", IDLE);
+    expect_grown(before, after, "descriptors", IDLE);
+    json_decref(before);
+    json_decref(after);
+    for (int i = 0; i < IDLE; i++)
+        client_close(clients[i]);
+    client_close(asking);
+    probe_stop(probe);
+}
+
 Test(http, leaves_nothing_after_thousands_of_requests_on_one_connection, .timeout = 120)
 {
     struct probe *probe = probe_start();
