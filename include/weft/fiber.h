@@ -7,7 +7,10 @@
  *
  * Cancelling a fiber's deferred cancels what it waits for, and the error comes out of that wait. A cancel is never lost:
  * asked between two waits, it comes out of the next one. One cancel interrupts one wait: code that handles it, clean-up
- * for one, may wait again. A value that was already delivered wins; the cancel then comes out of the next wait. */
+ * for one, may wait again. A value that was already delivered wins; the cancel then comes out of the next wait.
+ *
+ * A stack is 128 KiB, of which 16 KiB are guard pages: overflowing it ends the program with SIGSEGV. A function with buffers
+ * larger than the guard could step over it: large ones belong in weft_alloc, and -fstack-clash-protection makes sure. */
 #ifndef WEFT_FIBER_H
 #define WEFT_FIBER_H
 
@@ -15,10 +18,7 @@
 
 WEFT_BEGIN
 
-/* A stack is 128 KiB, 16 of them guard pages: overflowing it ends the program with SIGSEGV. A function with buffers larger
- * than the guard could step over it; large buffers belong in weft_alloc, and -fstack-clash-protection makes sure.
- *
- * The body of a fiber; what it returns, its deferred is fired with. weft_later(d) is adopted: the result is d's. */
+/* The body of a fiber; what it returns, its deferred is fired with. weft_later(d) is adopted: the result is d's. */
 typedef weft_result weft_fiber_fn(void *arg);
 
 /* Starts `fn` at once, runs it to its first wait, and returns the deferred of its result, which is the caller's. A caller

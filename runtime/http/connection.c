@@ -359,7 +359,7 @@ static bool is_finished(const struct weft__connection *connection)
     return connection->closing || !connection->backlog;
 }
 
-/* A client that asked for the end, or has shut its side, sends no more; any other may be about to. */
+/* Behind an answer that is the last the client may still be sending: it did not know. An idle connection is just closed. */
 static void finish(struct weft__connection *connection)
 {
     bool may_send = !connection->input_ended && (connection->linger || connection->backlog);
@@ -437,6 +437,13 @@ void weft__connection_new(weft_http_server *server, int fd, const union weft__ad
 }
 
 /* ---- shutting down ---- */
+
+void weft__connection_abandon(struct weft__connection *connection)
+{
+    weft__connection_enter(connection);
+    weft__connection_close(connection);
+    weft__connection_leave(connection);
+}
 
 void weft__connection_drain(struct weft__connection *connection)
 {

@@ -58,6 +58,8 @@ void weft__connection_drain(struct weft__connection *connection);
 void weft__connection_hurry(struct weft__connection *connection);
 /* Closes it without a word; a request that is being handled goes on without it. Inside only. */
 void weft__connection_close(struct weft__connection *connection);
+/* The same, from outside: enters and leaves. */
+void weft__connection_abandon(struct weft__connection *connection);
 
 void weft__connection_move(struct weft__connection *connection, struct weft__connections *to);
 

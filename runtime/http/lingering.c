@@ -37,13 +37,6 @@ void weft__lingering_read(struct weft__connection *connection, size_t size)
         weft__connection_close(connection);
 }
 
-static void close_now(struct weft__connection *connection)
-{
-    weft__connection_enter(connection);
-    weft__connection_close(connection);
-    weft__connection_leave(connection);
-}
-
 /* One timer for all: it comes round as long as anybody lingers. */
 void weft__lingering_over(weft_timer *timer, void *arg)
 {
@@ -55,7 +48,7 @@ void weft__lingering_over(weft_timer *timer, void *arg)
     for (struct weft__connection *connection = server->lingering.first; connection; connection = next) {
         next = connection->next;
         if (connection->linger_until <= now)
-            close_now(connection);
+            weft__connection_abandon(connection);
     }
     if (server->lingering.first)
         weft_timer_start(timer, server->clock, ROUND_SECONDS);

@@ -150,13 +150,6 @@ void weft__server_hurry(weft_http_server *server)
     weft__server_connection_ended(server);
 }
 
-static void abandon(struct weft__connection *connection)
-{
-    weft__connection_enter(connection);
-    weft__connection_close(connection);
-    weft__connection_leave(connection);
-}
-
 /* Requests that are still running need the server: it goes with the last of them. */
 weft_http_server *weft_http_server_free(weft_http_server *server)
 {
@@ -167,7 +160,7 @@ weft_http_server *weft_http_server_free(weft_http_server *server)
     server->freed = true;
     weft__listeners_close(server);
     weft__server_hurry(server);
-    for_each(server, &server->connections, abandon);
+    for_each(server, &server->connections, weft__connection_abandon);
     weft__server_connection_ended(server);
     return NULL;
 }
