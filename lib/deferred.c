@@ -347,11 +347,16 @@ weft_deferred *weft_deferred_add_callbacks(weft_deferred *d, weft_callback_fn *o
     return d;
 }
 
+void weft__deferred_attach(weft_deferred *d, weft_callback_fn *fn, void *arg)
+{
+    add(d, (struct weft__entry){fn, fn, arg, &any_context});
+}
+
 void weft__deferred_consume(weft_deferred *d, weft_callback_fn *fn, void *arg)
 {
-    assert(!(d->flags & WEFT__CONSUMED) && !weft__deferred_ready(d));
+    assert(!(d->flags & WEFT__CONSUMED));
     d->flags |= WEFT__CONSUMED;
-    add(d, (struct weft__entry){fn, fn, arg, &any_context});
+    weft__deferred_attach(d, fn, arg);
 }
 
 /* ---- firing ---- */

@@ -48,8 +48,10 @@ struct weft_deferred {
     const weft_place *fired_at;
 };
 
-/* For an await: adds `fn`, for both kinds of result, to run in the context of whoever fires, and marks `deferred` consumed.
- * It must be pending or waiting, and not consumed. */
+/* For weft's own parts: adds `fn`, for both kinds of result, to run in the context of whoever fires; at once when there is a
+ * result. Costs no reference to a context. */
+WEFT_INTERNAL void weft__deferred_attach(weft_deferred *deferred, weft_callback_fn *fn, void *arg);
+/* The same for an await and for what takes the result over: marks `deferred`, which nobody has consumed, consumed. */
 WEFT_INTERNAL void weft__deferred_consume(weft_deferred *deferred, weft_callback_fn *fn, void *arg);
 
 /* For the deferred of something that waits for one after the other, a fiber: a cancel goes on to `*awaited`. When that is
