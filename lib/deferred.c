@@ -14,6 +14,7 @@
 
 #include "lib/context.h"
 #include "lib/deferred.h"
+#include "lib/unhandled.h"
 
 _Static_assert(sizeof(weft_deferred) <= 128, "a deferred is two cache lines");
 
@@ -29,6 +30,12 @@ static weft_result to_outer(weft_result result, void *arg)
 {
     (void)arg;
     return result;
+}
+
+/* An entry whose `arg` belongs to the pair before it, and is let go of by its `on_error`. Never called. */
+static weft_result to_release(weft_result result, void *arg)
+{
+    return to_outer(result, arg);
 }
 
 /* The context of an entry that runs in whichever is current. */
@@ -61,22 +68,31 @@ static struct weft__entries *entries_with_room(struct weft__entries *more)
     return more;
 }
 
-static struct weft__entry *entry_push(weft_deferred *d)
+static inline unsigned inline_used(const weft_deferred *d)
 {
-    if (!d->more && d->used < WEFT__INLINE_ENTRIES)
-        return &d->entries[d->used++];
+    return d->flags & WEFT__USED;
+}
+
+static inline bool has_entries(const weft_deferred *d)
+{
+    return inline_used(d) || d->more;
+}
+
+static __attribute__((noinline)) struct weft__entry *entry_push_more(weft_deferred *d)
+{
     d->more = entries_with_room(d->more);
     return &d->more->entries[d->more->used++];
 }
 
-static bool entry_pop(weft_deferred *d, struct weft__entry *entry)
+static inline struct weft__entry *entry_push(weft_deferred *d)
 {
-    if (d->first < d->used) {
-        *entry = d->entries[d->first++];
-        if (d->first == d->used)
-            d->first = d->used = 0;
-        return true;
-    }
+    if (__builtin_expect(d->more || inline_used(d) == WEFT__INLINE_ENTRIES, 0))
+        return entry_push_more(d);
+    return &d->entries[d->flags++ & WEFT__USED];
+}
+
+static __attribute__((noinline)) bool entry_pop_more(weft_deferred *d, struct weft__entry *entry)
+{
     if (!d->more)
         return false;
     *entry = d->more->entries[d->more->first++];
@@ -87,37 +103,59 @@ static bool entry_pop(weft_deferred *d, struct weft__entry *entry)
     return true;
 }
 
-static bool has_entries(const weft_deferred *d)
+static inline bool entry_pop(weft_deferred *d, struct weft__entry *entry)
 {
-    return d->used || d->more;
+    unsigned used = inline_used(d);
+
+    if (!used)
+        return d->more && entry_pop_more(d, entry);
+    *entry = d->entries[0];
+    if (used > 1)
+        d->entries[0] = d->entries[1];
+    d->flags--;
+    return true;
 }
 
 /* ---- life ---- */
 
-static weft_deferred *deferred_new(weft_deferred_state state, const weft_place *place)
+static inline weft_deferred *deferred_new(unsigned flags, const weft_place *place)
 {
     weft_deferred *d = weft__slab_take(&weft__thread.deferreds, sizeof *d);
 
     /* Entries are written when they are pushed. */
     d->references = 1;
-    d->state = (uint8_t)state;
-    d->flags = d->first = d->used = 0;
+    d->flags = (uint16_t)flags;
+    d->pauses = 0;
     d->result = weft_ok(NULL);
     d->more = NULL;
-    d->canceller.fn = NULL;
     d->made_at = place;
-    d->fired_at = place;
     weft__thread.live.deferreds++;
     return d;
 }
 
 weft_deferred *weft_deferred_new_at(weft_cancel_fn *canceller, void *arg, const weft_place *place)
 {
-    weft_deferred *d = deferred_new(WEFT_PENDING, place);
+    weft_deferred *d = deferred_new(0, place);
 
     d->canceller.fn = canceller;
     d->canceller.arg = arg;
     return d;
+}
+
+weft_deferred *weft_deferred_new_owning_at(weft_cancel_fn *canceller, void *arg, weft_release_fn *release,
+                                           const weft_place *place)
+{
+    weft_deferred *d = weft_deferred_new_at(canceller, arg, place);
+
+    d->flags |= WEFT__OWNING;
+    d->canceller.release = release;
+    return d;
+}
+
+/* The result of `d` is an error; it came about in the current context. */
+static void note_failure(weft_deferred *d)
+{
+    d->fired.failed_in = weft__context_ref(weft__thread.context);
 }
 
 weft_deferred *weft_deferred_with_at(weft_result result, const weft_place *place)
@@ -126,8 +164,11 @@ weft_deferred *weft_deferred_with_at(weft_result result, const weft_place *place
 
     if (result.type == &weft_deferred_type)
         return result.value;
-    d = deferred_new(WEFT_DONE, place);
+    d = deferred_new(WEFT__DONE, place);
     d->result = result;
+    d->fired.at = place;
+    if (weft_failed(result))
+        note_failure(d);
     return d;
 }
 
@@ -137,23 +178,24 @@ weft_deferred *weft_deferred_ref(weft_deferred *d)
     return d;
 }
 
-static __attribute__((noinline)) void report_unhandled(const weft_deferred *d)
+static __attribute__((noinline)) void free_slowly(weft_deferred *d)
 {
-    char text[1024];
-
-    if (weft_error_is(d->result.value, &WEFT_CANCELLED))
-        return;
-    weft_error_print(d->result.value, text, sizeof text);
-    weft_log_error("unhandled error in the deferred made at %s:%d %s: %s", d->made_at->file, d->made_at->line,
-                   d->made_at->function, text);
+    if (weft__deferred_pending(d)) {
+        if (d->flags & WEFT__OWNING)
+            d->canceller.release(d->canceller.arg);
+    } else if (weft_failed(d->result)) {
+        weft__unhandled_report(d);
+        weft_context_unref(d->fired.failed_in);
+    }
+    weft_result_drop(d->result);
 }
 
-static void deferred_free(weft_deferred *d)
+/* Nobody holds it any more, and nothing waits for it. */
+static inline void deferred_free(weft_deferred *d)
 {
     assert(!has_entries(d) && !(d->flags & WEFT__RUNNING));
-    if (d->state == WEFT_DONE && weft_failed(d->result))
-        report_unhandled(d);
-    weft_result_drop(d->result);
+    if (d->result.type || d->flags & WEFT__OWNING)
+        free_slowly(d);
     weft__slab_give(&weft__thread.deferreds, d);
     weft__thread.live.deferreds--;
 }
@@ -168,46 +210,81 @@ static weft_result broken_promise(const weft_deferred *d)
     return weft_fail(weft_error_new_at(&WEFT_ORPHANED, d->made_at, "nobody is left who could fire this deferred"));
 }
 
-/* Nobody holds it any more. Pending with callbacks, it is alive once more for them; they may keep it. */
-static void let_go(weft_deferred *d)
+static void unpause_for_good(weft_deferred *d)
 {
-    if (d->state == WEFT_PENDING && has_entries(d)) {
-        d->references = 1;
-        weft_deferred_callback(d, broken_promise(d));
-        weft_deferred_unref(d);
-    } else {
-        deferred_free(d);
-    }
+    d->pauses = 0;
+    d->flags &= (uint16_t)~WEFT__PAUSED;
+}
+
+static void run(weft_deferred *d);
+
+/* Nobody holds it any more, but its callbacks are still to have their turn. It is alive once more for them; they may keep it. */
+static __attribute__((noinline)) void orphan(weft_deferred *d)
+{
+    d->references = 1;
+    unpause_for_good(d);
+    if (weft__deferred_pending(d))
+        weft_deferred_callback_at(d, broken_promise(d), d->made_at);
+    else
+        run(d);
+    weft_deferred_unref(d);
 }
 
 weft_deferred *weft_deferred_unref(weft_deferred *d)
 {
-    if (d && !--d->references)
-        let_go(d);
+    if (!d || --d->references)
+        return NULL;
+    if (__builtin_expect(has_entries(d), 0))
+        orphan(d);
+    else
+        deferred_free(d);
     return NULL;
+}
+
+/* ---- getting a result ---- */
+
+static __attribute__((noinline)) void settle_slowly(weft_deferred *d, weft_result result, const weft_place *place)
+{
+    weft_release_fn *release = d->flags & WEFT__OWNING ? d->canceller.release : NULL;
+    void *arg = d->canceller.arg;
+    weft_result reason = d->result; /* of a cancel that was asked */
+
+    d->flags = (uint16_t)((d->flags & ~WEFT__OWNING) | WEFT__DONE);
+    d->result = result;
+    d->fired.at = place;
+    if (weft_failed(result))
+        note_failure(d);
+    if (release)
+        release(arg);
+    weft_result_drop(reason);
+}
+
+/* The books of a pending deferred that gets its result. Runs the release of a canceller's argument, so hold `d`. */
+static inline void settle(weft_deferred *d, weft_result result, const weft_place *place)
+{
+    if (__builtin_expect(d->flags & (WEFT__ASKED | WEFT__OWNING) || result.type == &weft_error_type, 0)) {
+        settle_slowly(d, result, place);
+        return;
+    }
+    d->flags |= WEFT__DONE;
+    d->result = result;
+    d->fired.at = place;
 }
 
 /* ---- running ---- */
 
-static void set_result(weft_deferred *d, weft_result result, const weft_place *place)
+static void fail_with_misuse(weft_deferred *d, const weft_place *place, const char *what)
 {
-    weft_result_drop(d->result); /* a cancellation that was asked */
-    d->result = result;
-    d->state = WEFT_DONE;
-    d->fired_at = place;
-}
-
-static weft_result misuse(const weft_place *place, const char *what)
-{
-    return weft_fail(weft_error_new_at(&WEFT_MISUSE, place, "%s", what));
+    d->result = weft_fail(weft_error_new_at(&WEFT_MISUSE, place, "%s", what));
+    note_failure(d);
 }
 
 /* What `d` waits for; NULL when it is done, or pending by itself. */
 static weft_deferred *waited_for(const weft_deferred *d)
 {
-    if (d->state == WEFT_WAITING)
+    if (d->flags & WEFT__WAITING)
         return d->result.value;
-    return d->state == WEFT_PENDING && d->flags & WEFT__FOLLOWS ? *d->awaited : NULL;
+    return (d->flags & (WEFT__FOLLOWS | WEFT__DONE)) == WEFT__FOLLOWS ? *d->awaited : NULL;
 }
 
 bool weft__deferred_waits_for(const weft_deferred *inner, const weft_deferred *d)
@@ -220,136 +297,229 @@ bool weft__deferred_waits_for(const weft_deferred *inner, const weft_deferred *d
     return inner == d;
 }
 
-/* A callback of `d` returned `inner`, and its reference: `d` takes over its result, or waits for it. Whoever waits keeps the
- * reference, for leave() to let go of. */
+/* `d`, done, gets what `inner`, ready or running, has. An error takes along where it came about. */
+static inline void move_result(weft_deferred *d, weft_deferred *inner)
+{
+    d->result = inner->result;
+    if (__builtin_expect(d->result.type == &weft_error_type, 0))
+        d->fired.failed_in = inner->fired.failed_in;
+    inner->result = weft_ok(NULL);
+}
+
+/* `d`, done and without a result, takes over the result of `inner`, or waits for it. Takes the reference to `inner`; when
+ * `d` waits, it is kept, for the caller to let go of. */
 static void chain(weft_deferred *d, weft_deferred *inner)
 {
     if (inner == d) {
-        d->result = misuse(d->made_at, "a callback returned its own deferred, which would wait for itself");
+        fail_with_misuse(d, d->made_at, "a deferred was to wait for itself: a callback returned its own deferred");
     } else if (inner->flags & WEFT__CONSUMED) {
-        d->result = misuse(inner->made_at, "a callback returned a deferred that somebody else waits for already");
+        fail_with_misuse(d, inner->made_at, "a deferred was to wait for one that somebody else waits for, or waited for");
     } else if (weft__deferred_ready(inner)) {
-        d->result = inner->result;
-        inner->result = weft_ok(NULL);
+        move_result(d, inner);
         inner->flags |= WEFT__CONSUMED;
     } else if (weft__deferred_waits_for(inner, d)) {
-        d->result = misuse(inner->made_at, "a callback returned a deferred that waits for the callback's own");
+        fail_with_misuse(d, inner->made_at, "a deferred was to wait for one that waits for it");
     } else {
         *entry_push(inner) = (struct weft__entry){.on_value = to_outer, .arg = weft_deferred_ref(d)};
         inner->flags |= WEFT__CONSUMED;
-        d->state = WEFT_WAITING;
+        d->flags ^= WEFT__DONE | WEFT__WAITING;
         d->result = weft_ok(inner);
         return;
     }
     weft_deferred_unref(inner);
 }
 
-/* Lets the next result follow the one that `entry` gets. */
-static void call(weft_deferred *d, const struct weft__entry *entry)
+static bool release_is_next(const weft_deferred *d)
 {
-    weft_callback_fn *fn = weft_failed(d->result) ? entry->on_error : entry->on_value;
-    weft_context *context = entry->context;
+    const struct weft__entry *next = inline_used(d) ? &d->entries[0] : d->more ? &d->more->entries[d->more->first] : NULL;
+
+    return next && next->on_value == to_release;
+}
+
+static void release(const struct weft__entry *entry)
+{
+    ((weft_release_fn *)(void *)entry->on_error)(entry->arg);
+}
+
+/* The pair that has had its turn may have had an argument of its own: it goes before `d` begins to wait. */
+static void release_next(weft_deferred *d)
+{
+    struct weft__entry entry;
+
+    if (release_is_next(d) && entry_pop(d, &entry))
+        release(&entry);
+}
+
+/* A callback of `d` has returned an error, or `d` one that waits; `context` is the callback's, with its reference. */
+static __attribute__((noinline)) void call_ended(weft_deferred *d, weft_result result, weft_context *context)
+{
+    bool of_its_own = context != &any_context;
+
+    if (result.type == &weft_deferred_type) {
+        release_next(d);
+        if (of_its_own)
+            weft_context_unref(context);
+        chain(d, result.value);
+    } else {
+        d->result = result;
+        if (of_its_own)
+            d->fired.failed_in = context;
+        else
+            note_failure(d);
+    }
+}
+
+/* Lets the next result follow the one that `entry` gets. */
+static inline void call(weft_deferred *d, const struct weft__entry *entry)
+{
     weft_result result = d->result;
+    bool failed = result.type == &weft_error_type;
+    weft_callback_fn *fn = failed ? entry->on_error : entry->on_value;
+    weft_context *context = entry->context;
 
     if (fn) {
-        weft_context *firer;
-
+        if (__builtin_expect(failed, 0))
+            weft_context_unref(d->fired.failed_in);
         d->result = weft_ok(NULL);
         if (context == &any_context) {
             result = fn(result, entry->arg);
         } else {
-            firer = weft__context_swap(context);
+            weft_context *firer = weft__context_swap(context);
+
             result = fn(result, entry->arg);
             context = weft__context_swap(firer); /* or another, which the callback left behind */
         }
-        if (result.type == &weft_deferred_type)
-            chain(d, result.value);
-        else
-            d->result = result;
+        if (__builtin_expect(result.type == &weft_deferred_type || result.type == &weft_error_type, 0)) {
+            call_ended(d, result, context);
+            return;
+        }
+        d->result = result;
     }
     if (context != &any_context)
         weft_context_unref(context);
 }
 
 /* `d` has begun to wait: who is run next. Usually the one below on the stack; but if the reference that the callback returned
- * was the last one, nobody can fire the inner, which then gets its result here rather than in a nested run. */
-static weft_deferred *leave(weft_deferred *d)
+ * was the last one, nobody can fire or unpause the inner any more, which is then run here rather than in a nested run. */
+static __attribute__((noinline)) weft_deferred *leave(weft_deferred *d)
 {
-    weft_deferred *inner = d->result.value, *resume = d->resume;
+    weft_deferred *inner = d->result.value, *resume = d->fired.resume;
 
-    d->flags &= (uint8_t)~WEFT__RUNNING;
+    d->flags &= (uint16_t)~WEFT__RUNNING;
     weft_deferred_unref(d);
     if (inner->references > 1) {
         weft_deferred_unref(inner);
         return resume;
     }
-    assert(inner->state == WEFT_PENDING); /* otherwise whoever runs it, or what it waits for, holds it too */
-    set_result(inner, broken_promise(inner), inner->made_at);
+    unpause_for_good(inner);
+    if (weft__deferred_pending(inner))
+        settle(inner, broken_promise(inner), inner->made_at);
+    assert(weft__deferred_ready(inner)); /* otherwise whoever runs it, or what it waits for, holds it too */
     inner->flags |= WEFT__RUNNING;
-    inner->resume = resume;
+    inner->fired.resume = resume;
     return inner;
 }
 
 /* The result of `d` moves to `outer`, which is run next; then the rest of `d`. Takes the reference to `outer`. */
 static weft_deferred *hand_over(weft_deferred *d, weft_deferred *outer)
 {
-    outer->state = WEFT_DONE;
-    outer->result = d->result;
-    d->result = weft_ok(NULL);
+    outer->flags ^= WEFT__WAITING | WEFT__DONE;
+    move_result(outer, d);
     outer->flags |= WEFT__RUNNING;
-    outer->resume = d;
+    outer->fired.resume = d;
     return outer;
 }
 
-static weft_deferred *finish(weft_deferred *d)
+static inline weft_deferred *finish(weft_deferred *d)
 {
-    weft_deferred *resume = d->resume;
+    weft_deferred *resume = d->fired.resume;
 
-    d->flags &= (uint8_t)~WEFT__RUNNING;
-    weft_deferred_unref(d);
+    d->flags &= (uint16_t)~WEFT__RUNNING;
+    if (!--d->references)
+        deferred_free(d);
     return resume;
 }
 
-static void run(weft_deferred *d)
+/* Whether a paused deferred rests now. What its last callback owned goes all the same; and without anybody who could
+ * unpause it, it runs on. */
+static __attribute__((noinline)) bool rests(weft_deferred *d)
+{
+    release_next(d);
+    if (d->flags & WEFT__PAUSED && d->references == 1 && has_entries(d))
+        unpause_for_good(d);
+    return d->flags & WEFT__PAUSED;
+}
+
+/* Runs `d`, which is ready. */
+static __attribute__((noinline)) void run(weft_deferred *d)
 {
     struct weft__entry entry;
 
-    weft_deferred_ref(d);
+    d->references++;
     d->flags |= WEFT__RUNNING;
-    d->resume = NULL;
+    d->fired.resume = NULL;
     while (d) {
-        if (!entry_pop(d, &entry)) {
+        if (__builtin_expect(d->flags & WEFT__PAUSED, 0) && rests(d)) {
+            d = finish(d);
+        } else if (!entry_pop(d, &entry)) {
             d = finish(d);
         } else if (entry.on_value == to_outer) {
             d = hand_over(d, entry.arg);
+        } else if (entry.on_value == to_release) {
+            release(&entry);
         } else {
             call(d, &entry);
-            if (d->state == WEFT_WAITING)
+            if (__builtin_expect(d->flags & WEFT__WAITING, 0))
                 d = leave(d);
         }
     }
 }
 
-static void add(weft_deferred *d, struct weft__entry entry)
+static inline void run_if_ready(weft_deferred *d)
 {
-    *entry_push(d) = entry;
-    if (weft__deferred_ready(d))
+    if (weft__deferred_ready(d) && has_entries(d))
         run(d);
+}
+
+/* ---- adding ---- */
+
+static __attribute__((noinline)) void log_handed_over(const weft_deferred *d)
+{
+    weft_log_error("misuse: a callback is added to a deferred that was handed over; it was made at %s:%d %s", d->made_at->file,
+                   d->made_at->line, d->made_at->function);
+}
+
+static inline void push_pair(weft_deferred *d, weft_callback_fn *on_value, weft_callback_fn *on_error, void *arg)
+{
+    if (__builtin_expect(d->flags & WEFT__CONSUMED, 0))
+        log_handed_over(d);
+    *entry_push(d) = (struct weft__entry){on_value, on_error, arg, weft__context_ref(weft__thread.context)};
 }
 
 weft_deferred *weft_deferred_add_callbacks(weft_deferred *d, weft_callback_fn *on_value, weft_callback_fn *on_error,
                                            void *arg)
 {
-    if (d->flags & WEFT__CONSUMED)
-        weft_log_error("misuse: a callback is added to a deferred that was handed over; it was made at %s:%d %s",
-                       d->made_at->file, d->made_at->line, d->made_at->function);
-    add(d, (struct weft__entry){on_value, on_error, arg, weft__context_ref(weft__thread.context)});
+    push_pair(d, on_value, on_error, arg);
+    if (weft__deferred_ready(d))
+        run(d);
+    return d;
+}
+
+weft_deferred *weft_deferred_add_callbacks_owning(weft_deferred *d, weft_callback_fn *on_value, weft_callback_fn *on_error,
+                                                  void *arg, weft_release_fn *release_arg)
+{
+    push_pair(d, on_value, on_error, arg);
+    *entry_push(d) = (struct weft__entry){to_release, (weft_callback_fn *)(void *)release_arg, arg, &any_context};
+    if (weft__deferred_ready(d))
+        run(d);
     return d;
 }
 
 void weft__deferred_attach(weft_deferred *d, weft_callback_fn *fn, void *arg)
 {
-    add(d, (struct weft__entry){fn, fn, arg, &any_context});
+    *entry_push(d) = (struct weft__entry){fn, fn, arg, &any_context};
+    if (weft__deferred_ready(d))
+        run(d);
 }
 
 void weft__deferred_consume(weft_deferred *d, weft_callback_fn *fn, void *arg)
@@ -361,43 +531,119 @@ void weft__deferred_consume(weft_deferred *d, weft_callback_fn *fn, void *arg)
 
 /* ---- firing ---- */
 
-static void fire(weft_deferred *d, weft_result result, const weft_place *place)
+/* `d` is pending; somebody holds it, if only the firer. */
+static inline void fire(weft_deferred *d, weft_result result, const weft_place *place)
 {
-    set_result(d, result, place);
-    if (has_entries(d))
-        run(d);
+    bool hold = d->flags & WEFT__OWNING;
+
+    if (hold) /* the release may let go of it */
+        weft_deferred_ref(d);
+    settle(d, result, place);
+    run_if_ready(d);
+    if (hold)
+        weft_deferred_unref(d);
 }
 
-weft_error *weft_deferred_try_callback_at(weft_deferred *d, weft_result result, const weft_place *place)
+static weft_error *already_called(const weft_deferred *d, const weft_place *place)
+{
+    return weft_error_new_at(&WEFT_ALREADY_CALLED, place, "this deferred, made at %s:%d %s, was already fired at %s:%d %s",
+                             d->made_at->file, d->made_at->line, d->made_at->function, d->fired.at->file, d->fired.at->line,
+                             d->fired.at->function);
+}
+
+/* Whether the result that comes for `d`, which has one, is the one that a cancel has made late. */
+static bool swallow(weft_deferred *d, const weft_place *place)
+{
+    if (!(d->flags & WEFT__SWALLOW))
+        return false;
+    d->flags &= (uint16_t)~WEFT__SWALLOW;
+    weft_log_debug("a result came after the cancel and is dropped: for the deferred made at %s:%d %s, from %s:%d %s",
+                   d->made_at->file, d->made_at->line, d->made_at->function, place->file, place->line, place->function);
+    return true;
+}
+
+static __attribute__((noinline)) weft_error *refuse(weft_deferred *d, weft_result result, const weft_place *place)
 {
     weft_error *error = NULL;
 
-    if (result.type == &weft_deferred_type) {
-        error = weft_error_new_at(&WEFT_MISUSE, place, "a deferred was fired with a deferred");
-    } else if (d->state == WEFT_PENDING) {
-        fire(d, result, place);
-        return NULL;
-    } else if (d->flags & WEFT__SWALLOW) {
-        d->flags &= (uint8_t)~WEFT__SWALLOW;
-    } else {
-        error = weft_error_new_at(&WEFT_ALREADY_CALLED, place,
-                                  "this deferred, made at %s:%d %s, was already fired at %s:%d %s", d->made_at->file,
-                                  d->made_at->line, d->made_at->function, d->fired_at->file, d->fired_at->line,
-                                  d->fired_at->function);
-    }
+    if (result.type == &weft_deferred_type)
+        error = weft_error_new_at(&WEFT_MISUSE, place, "a deferred was fired with a deferred: weft_deferred_forward is for that");
+    else if (!swallow(d, place))
+        error = already_called(d, place);
     weft_result_drop(result);
     return error;
 }
 
-void weft_deferred_callback_at(weft_deferred *d, weft_result result, const weft_place *place)
+weft_error *weft_deferred_try_callback_at(weft_deferred *d, weft_result result, const weft_place *place)
 {
-    weft_auto(weft_error_unref) weft_error *error = weft_deferred_try_callback_at(d, result, place);
+    if (!weft__deferred_pending(d) || result.type == &weft_deferred_type)
+        return refuse(d, result, place);
+    fire(d, result, place);
+    return NULL;
+}
+
+static __attribute__((noinline)) void log_misuse(weft_error *error)
+{
     char text[1024];
 
     if (!error)
         return;
     weft_error_print(error, text, sizeof text);
     weft_log_error("%s", text);
+    weft_error_unref(error);
+}
+
+void weft_deferred_callback_at(weft_deferred *d, weft_result result, const weft_place *place)
+{
+    if (__builtin_expect(weft__deferred_pending(d) && result.type != &weft_deferred_type, 1))
+        fire(d, result, place);
+    else
+        log_misuse(refuse(d, result, place));
+}
+
+void weft_deferred_forward_at(weft_deferred *from, weft_deferred *to, const weft_place *place)
+{
+    if (!weft__deferred_pending(to)) {
+        if (!swallow(to, place))
+            log_misuse(already_called(to, place));
+        weft_deferred_unref(from);
+        return;
+    }
+    weft_deferred_ref(to);
+    settle(to, weft_ok(NULL), place);
+    /* The release of its canceller's argument may have gone far enough to add callbacks, but those only pass a value on. */
+    chain(to, from);
+    if (to->flags & WEFT__WAITING)
+        weft_deferred_unref(from);
+    else
+        run_if_ready(to);
+    weft_deferred_unref(to);
+}
+
+/* ---- pausing ---- */
+
+void weft_deferred_pause_at(weft_deferred *d, const weft_place *place)
+{
+    if (d->pauses == UINT16_MAX) {
+        log_misuse(weft_error_new_at(&WEFT_MISUSE, place, "the deferred made at %s:%d %s is paused %d times already",
+                                     d->made_at->file, d->made_at->line, d->made_at->function, UINT16_MAX));
+        return;
+    }
+    d->pauses++;
+    d->flags |= WEFT__PAUSED;
+}
+
+void weft_deferred_unpause_at(weft_deferred *d, const weft_place *place)
+{
+    if (!d->pauses) {
+        log_misuse(weft_error_new_at(&WEFT_MISUSE, place, "the deferred made at %s:%d %s is not paused", d->made_at->file,
+                                     d->made_at->line, d->made_at->function));
+        return;
+    }
+    if (--d->pauses)
+        return;
+    d->flags &= (uint16_t)~WEFT__PAUSED;
+    run_if_ready(d);
 }
 
 /* ---- cancelling ---- */
@@ -409,27 +655,48 @@ static weft_deferred *innermost(weft_deferred *d)
     weft_deferred *fiber = NULL, *next;
 
     while ((next = waited_for(d))) {
-        if (d->state == WEFT_PENDING)
+        if (weft__deferred_pending(d))
             fiber = d;
         d = next;
     }
-    return fiber && (d->state == WEFT_DONE || d->flags & WEFT__ASKED) ? fiber : d;
+    return fiber && d->flags & (WEFT__DONE | WEFT__ASKED) ? fiber : d;
 }
 
 static bool can_be_asked(const weft_deferred *d)
 {
-    return d->state == WEFT_PENDING && !(d->flags & WEFT__ASKED);
+    return weft__deferred_pending(d) && !(d->flags & WEFT__ASKED);
 }
 
 /* Fires a deferred that was asked to stop with what it was asked with. */
-static void fire_cancellation(weft_deferred *d, const weft_place *place)
+static void fire_cancellation(weft_deferred *d)
 {
-    fire(d, weft_fail(weft_error_ref(d->result.value)), place);
+    weft_error *cancellation = d->result.value;
+
+    fire(d, weft_fail(weft_error_ref(cancellation)), weft_error_get_place(cancellation));
+}
+
+/* The canceller runs with `arg`, which a firing inside it must not take away. */
+static weft_cancel_outcome run_canceller(weft_deferred *d)
+{
+    bool owning = d->flags & WEFT__OWNING;
+    weft_release_fn *release_arg = d->canceller.release;
+    void *arg = d->canceller.arg;
+    weft_cancel_outcome outcome;
+
+    d->flags &= (uint16_t)~WEFT__OWNING;
+    outcome = d->canceller.fn(d, arg);
+    if (!owning)
+        return outcome;
+    if (weft__deferred_pending(d))
+        d->flags |= WEFT__OWNING;
+    else
+        release_arg(arg);
+    return outcome;
 }
 
 static void ask(weft_deferred *d, weft_error *cancellation)
 {
-    const weft_place *place = weft_error_get_place(cancellation);
+    weft_cancel_outcome outcome;
 
     d->flags |= WEFT__ASKED;
     d->result = weft_fail(cancellation);
@@ -437,25 +704,26 @@ static void ask(weft_deferred *d, weft_error *cancellation)
         return;
     if (!d->canceller.fn) {
         d->flags |= WEFT__SWALLOW;
-        fire_cancellation(d, place);
+        fire_cancellation(d);
         return;
     }
     /* The canceller may let go of every other reference. */
     weft_deferred_ref(d);
-    if (d->canceller.fn(d, d->canceller.arg) == WEFT_CANCEL_DONE && d->state == WEFT_PENDING)
-        fire_cancellation(d, place);
+    outcome = run_canceller(d);
+    if (outcome == WEFT_CANCEL_FAILED) {
+        weft_log_warn("the work behind the deferred made at %s:%d %s could not be cancelled, and goes on", d->made_at->file,
+                      d->made_at->line, d->made_at->function);
+        d->flags |= weft__deferred_pending(d) ? WEFT__SWALLOW : 0;
+    }
+    if (outcome != WEFT_CANCEL_LATER && weft__deferred_pending(d))
+        fire_cancellation(d);
     weft_deferred_unref(d);
-}
-
-void weft_deferred_cancel_at(weft_deferred *d, const weft_place *place)
-{
-    d = innermost(d);
-    if (can_be_asked(d))
-        ask(d, weft_error_new_at(&WEFT_CANCELLED, place, "the caller cancelled it"));
 }
 
 void weft_deferred_cancel_with(weft_deferred *d, weft_error *cancellation)
 {
+    if (!(d->flags & WEFT__DONE))
+        d->flags |= WEFT__UNWANTED;
     d = innermost(d);
     if (can_be_asked(d))
         ask(d, cancellation);
@@ -463,9 +731,15 @@ void weft_deferred_cancel_with(weft_deferred *d, weft_error *cancellation)
         weft_error_unref(cancellation);
 }
 
+void weft_deferred_cancel_at(weft_deferred *d, const weft_place *place)
+{
+    if (!(d->flags & WEFT__DONE))
+        weft_deferred_cancel_with(d, weft_error_new_at(&WEFT_CANCELLED, place, "the caller cancelled it"));
+}
+
 weft_error *weft_deferred_get_cancellation(const weft_deferred *d)
 {
-    return d->state == WEFT_PENDING && d->flags & WEFT__ASKED ? d->result.value : NULL;
+    return weft__deferred_pending(d) && d->flags & WEFT__ASKED ? d->result.value : NULL;
 }
 
 void weft__deferred_follow(weft_deferred *d, weft_deferred **awaited)
@@ -479,7 +753,7 @@ weft_error *weft__deferred_take_cancellation(weft_deferred *d)
     weft_error *cancellation = weft_deferred_get_cancellation(d);
 
     if (cancellation) {
-        d->flags &= (uint8_t)~WEFT__ASKED;
+        d->flags &= (uint16_t)~WEFT__ASKED;
         d->result = weft_ok(NULL);
     }
     return cancellation;
@@ -489,63 +763,41 @@ weft_error *weft__deferred_take_cancellation(weft_deferred *d)
 
 weft_deferred_state weft_deferred_get_state(const weft_deferred *d)
 {
-    return d->state;
+    if (d->flags & WEFT__WAITING)
+        return WEFT_WAITING;
+    return d->flags & WEFT__DONE ? WEFT_DONE : WEFT_PENDING;
+}
+
+bool weft_deferred_is_paused(const weft_deferred *d)
+{
+    return d->pauses != 0;
+}
+
+weft_result weft_deferred_peek(const weft_deferred *d)
+{
+    if ((d->flags & (WEFT__DONE | WEFT__RUNNING)) == WEFT__DONE)
+        return d->result;
+    return weft_later((weft_deferred *)d);
+}
+
+static __attribute__((noinline)) weft_result refuse_to_take(const weft_deferred *d)
+{
+    const char *why = d->flags & WEFT__PAUSED     ? "the result of a deferred was taken while it was paused"
+                      : !weft__deferred_ready(d) ? "the result of a deferred was taken before it had one"
+                                                 : "the result of a deferred was taken after it had been handed over";
+
+    return weft_fail(weft_error_new_at(&WEFT_MISUSE, d->made_at, "%s", why));
 }
 
 weft_result weft_deferred_take_result(weft_deferred *d)
 {
     weft_result result = d->result;
 
-    if (!weft__deferred_ready(d))
-        return misuse(d->made_at, "the result of a deferred was taken before it had one");
-    if (d->flags & WEFT__CONSUMED)
-        return misuse(d->made_at, "the result of a deferred was taken after it had been handed over");
+    if (!weft__deferred_ready(d) || d->flags & WEFT__CONSUMED)
+        return refuse_to_take(d);
+    if (weft_failed(result))
+        weft_context_unref(d->fired.failed_in);
     d->result = weft_ok(NULL);
     d->flags |= WEFT__CONSUMED;
     return result;
-}
-
-/* ---- time ---- */
-
-struct timeout {
-    weft_timer timer;
-    weft_deferred *deferred; /* borrowed: the entry below goes before it does */
-    weft_error *cancellation; /* what the timer asked with, once it has */
-    double seconds;
-    const weft_place *place;
-};
-
-static void timeout_ask(weft_timer *timer, void *arg)
-{
-    struct timeout *timeout = arg;
-
-    (void)timer;
-    timeout->cancellation =
-        weft_error_new_at(&WEFT_CANCELLED, timeout->place, "there was no result within %g s", timeout->seconds);
-    weft_deferred_cancel_with(timeout->deferred, weft_error_ref(timeout->cancellation));
-}
-
-static weft_result timeout_end(weft_result result, void *arg)
-{
-    struct timeout *timeout = arg;
-
-    weft_timer_stop(&timeout->timer);
-    if (weft_error_same(weft_failed(result), timeout->cancellation)) {
-        weft_result_drop(result);
-        result = weft_fail(weft_error_new_at(&WEFT_TIMED_OUT, timeout->place, "there was no result within %g s",
-                                             timeout->seconds));
-    }
-    weft_error_unref(timeout->cancellation);
-    weft_free(timeout);
-    return result;
-}
-
-weft_deferred *weft_deferred_add_timeout_at(weft_deferred *d, weft_clock *clock, double seconds, const weft_place *place)
-{
-    struct timeout *timeout = weft_alloc(sizeof *timeout);
-
-    *timeout = (struct timeout){.deferred = d, .seconds = seconds, .place = place};
-    weft_timer_init(&timeout->timer, timeout_ask, timeout);
-    weft_timer_start(&timeout->timer, clock, seconds);
-    return weft_deferred_add_both(d, timeout_end, timeout);
 }

@@ -19,19 +19,24 @@ struct weft__entry {
 struct weft__entries; /* those beyond the inline ones */
 
 enum weft__deferred_flag {
-    WEFT__RUNNING = 1,    /* its entries are being run, further up the C stack */
-    WEFT__ASKED = 2,      /* a cancel was asked while it was pending */
-    WEFT__SWALLOW = 4,    /* the result that comes after a cancel without canceller is dropped, once */
-    WEFT__CONSUMED = 8,   /* an await or an outer deferred has taken the result, or will */
-    WEFT__FOLLOWS = 16,   /* a fiber's: while it is pending, a cancel goes on to `*awaited` */
+    WEFT__USED = 3,            /* a number: how many inline entries are waiting */
+    WEFT__DONE = 1 << 2,       /* neither of these two: pending */
+    WEFT__WAITING = 1 << 3,
+    WEFT__RUNNING = 1 << 4,    /* its entries are being run, further up the C stack */
+    WEFT__PAUSED = 1 << 5,     /* `pauses` is not 0 */
+    WEFT__CONSUMED = 1 << 6,   /* an await or an outer deferred has taken the result, or will */
+    WEFT__ASKED = 1 << 7,      /* a cancel was asked while it was pending */
+    WEFT__SWALLOW = 1 << 8,    /* the result that comes after a cancel which could not stop the work is dropped, once */
+    WEFT__FOLLOWS = 1 << 9,    /* a fiber's: while it is pending, a cancel goes on to `*awaited` */
+    WEFT__OWNING = 1 << 10,    /* pending: its canceller's argument is to be released */
+    WEFT__UNWANTED = 1 << 11,  /* whoever holds it cancelled it: a cancellation that comes of it is no news */
+    WEFT__REPORTED = 1 << 12,  /* its error was told at the end of a loop */
 };
 
 struct weft_deferred {
-    uint32_t references;
-    uint8_t state; /* weft_deferred_state */
-    uint8_t flags; /* enum weft__deferred_flag */
-    uint8_t first; /* inline entries [first, used) are waiting */
-    uint8_t used;
+    uint32_t references; /* first, and 0 in one that is free: see lib/slab.h */
+    uint16_t flags;      /* enum weft__deferred_flag */
+    uint16_t pauses;
     /* Done: the result. Waiting: the inner deferred, borrowed. Pending: the cancellation, if asked, or nothing. */
     weft_result result;
     struct weft__entry entries[WEFT__INLINE_ENTRIES];
@@ -40,12 +45,16 @@ struct weft_deferred {
         struct {
             weft_cancel_fn *fn;
             void *arg;
-        } canceller;                   /* pending */
+            weft_release_fn *release; /* with WEFT__OWNING */
+        } canceller;                  /* pending */
         struct weft_deferred **awaited; /* pending, with WEFT__FOLLOWS */
-        struct weft_deferred *resume;  /* running: who is run after it */
+        struct {
+            struct weft_deferred *resume; /* running: who is run after it */
+            weft_context *failed_in;      /* done, with an error: where that came about; a reference, or NULL */
+            const weft_place *at;
+        } fired;
     };
     const weft_place *made_at;
-    const weft_place *fired_at;
 };
 
 /* For weft's own parts: adds `fn`, for both kinds of result, to run in the context of whoever fires; at once when there is a
@@ -62,10 +71,15 @@ WEFT_INTERNAL weft_error *weft__deferred_take_cancellation(weft_deferred *deferr
 /* Whether `inner` is `deferred`, or waits for it in the end: then `deferred` must not wait for `inner`. */
 WEFT_INTERNAL bool weft__deferred_waits_for(const weft_deferred *inner, const weft_deferred *deferred);
 
+static inline bool weft__deferred_pending(const weft_deferred *deferred)
+{
+    return !(deferred->flags & (WEFT__DONE | WEFT__WAITING));
+}
+
 /* Whether the result can be taken at once. */
 static inline bool weft__deferred_ready(const weft_deferred *deferred)
 {
-    return deferred->state == WEFT_DONE && !(deferred->flags & WEFT__RUNNING);
+    return (deferred->flags & (WEFT__DONE | WEFT__RUNNING | WEFT__PAUSED)) == WEFT__DONE;
 }
 
 #endif

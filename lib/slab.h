@@ -17,9 +17,11 @@
 #define WEFT__SLABS 1
 #endif
 
+/* An object begins with its uint32_t count of references, which is 0 in one that is free: so those in use can be told.
+ * The pointer to the next free one comes behind it. */
 struct weft__slab {
-    void *free;   /* given back, or never used; each begins with a pointer to the next */
-    void *chunks; /* likewise */
+    void *free;   /* given back, or never used */
+    void *chunks; /* linked by their first words */
 };
 
 /* More free objects of `size` bytes; returns the first. */
@@ -28,6 +30,17 @@ WEFT_INTERNAL void *weft__slab_grow(struct weft__slab *slab, size_t size);
 void weft__thread_arrange_leaving(void);
 /* Gives all memory back. No object may be in use. */
 void weft__slab_clear(struct weft__slab *slab);
+/* Calls `fn`, which must neither take nor give back any, for each object in use, in no particular order. */
+void weft__slab_each(struct weft__slab *slab, size_t size, void (*fn)(void *object, void *arg), void *arg);
+
+/* Without slabs: an object of its own, in a list of all. */
+WEFT_INTERNAL void *weft__loner_take(struct weft__slab *slab, size_t size);
+WEFT_INTERNAL void weft__loner_give(struct weft__slab *slab, void *object);
+
+static inline void **weft__slab_link(void *object)
+{
+    return (void **)object + 1;
+}
 
 static inline void *weft__slab_take(struct weft__slab *slab, size_t size)
 {
@@ -36,22 +49,20 @@ static inline void *weft__slab_take(struct weft__slab *slab, size_t size)
 
     if (__builtin_expect(!object, 0))
         return weft__slab_grow(slab, size);
-    slab->free = *(void **)object;
+    slab->free = *weft__slab_link(object);
     return object;
 #else
-    (void)slab;
-    return weft_alloc(size);
+    return weft__loner_take(slab, size);
 #endif
 }
 
 static inline void weft__slab_give(struct weft__slab *slab, void *object)
 {
 #if WEFT__SLABS
-    *(void **)object = slab->free;
+    *weft__slab_link(object) = slab->free;
     slab->free = object;
 #else
-    (void)slab;
-    weft_free(object);
+    weft__loner_give(slab, object);
 #endif
 }
 

@@ -451,11 +451,6 @@ Test(deferred_misuse, adding_to_one_that_was_handed_over_is_logged)
 /* ---- 14-20: a callback that returns a deferred ---- */
 
 /* `outer` waits for `inner`; its reference to that stays the caller's. */
-static weft_deferred *waiting_for(weft_deferred *inner)
-{
-    return weft_deferred_add_both(done(weft_ok(NULL)), return_later, weft_deferred_ref(inner));
-}
-
 Test(deferred_chain, takes_the_result_of_one_that_is_done_and_goes_on)
 {
     weft_deferred *value = pending(), *error = pending(), *inner = done(weft_int(7));
@@ -1006,6 +1001,7 @@ Test(deferred_cancel, of_the_inner_is_just_its_result_to_the_outer)
 {
     weft_deferred *inner = pending(), *outer = noted(waiting_for(inner), "o");
 
+    log_capture();
     weft_deferred_cancel(inner);
     cr_assert_str_eq(trace_text(), "o=!cancelled");
     cr_assert_null(weft_deferred_try_callback(inner, weft_int(1)), "the inner swallows its late result");
@@ -1364,6 +1360,14 @@ Test(deferred_orphan, touches_no_context)
 
 /* ---- 39-41: unhandled errors ---- */
 
+static weft_result return_cancelled(weft_result result, void *unused)
+{
+    (void)unused;
+    weft_result_drop(result);
+    return weft_fail(weft_error_new(&WEFT_CANCELLED, "of somebody else"));
+}
+
+
 Test(deferred_unhandled, error_is_logged_once_when_the_last_reference_goes)
 {
     int made = __LINE__ + 1;
@@ -1383,15 +1387,35 @@ Test(deferred_unhandled, error_is_logged_once_when_the_last_reference_goes)
     cr_assert_eq(log_count(""), 1);
 }
 
-Test(deferred_unhandled, cancellation_is_not_logged)
+Test(deferred_unhandled, cancellation_that_its_owner_asked_for_is_not_logged)
 {
-    weft_deferred *d = pending();
+    weft_deferred *d = pending(), *inner = pending(), *outer = waiting_for(inner);
 
     log_capture();
     weft_deferred_cancel(d);
     weft_deferred_unref(d);
-    weft_deferred_unref(done(weft_fail(weft_error_new(&WEFT_SHUTDOWN, "x"))));
+    weft_deferred_cancel(outer);
+    weft_deferred_unref(outer);
+    weft_deferred_unref(inner);
     cr_assert_eq(log_count(""), 0);
+}
+
+Test(deferred_unhandled, cancellation_that_somebody_else_asked_for_is_logged)
+{
+    weft_deferred *inner = pending(), *outer = waiting_for(inner), *d = pending();
+
+    log_capture();
+    weft_deferred_unref(done(weft_fail(weft_error_new(&WEFT_SHUTDOWN, "x"))));
+    cr_assert_eq(log_count("shutdown: x"), 1);
+    weft_deferred_cancel(inner);
+    weft_deferred_unref(outer);
+    weft_deferred_unref(inner);
+    cr_assert_eq(log_count("unhandled error"), 2, "the outer's owner did not ask");
+    weft_deferred_callback(d, weft_ok(NULL));
+    weft_deferred_cancel(d);
+    weft_deferred_add_callback(d, return_cancelled, NULL);
+    weft_deferred_unref(d);
+    cr_assert_eq(log_count("unhandled error"), 3, "a cancel that came too late asked for nothing");
 }
 
 Test(deferred_unhandled, error_that_was_handled_taken_or_moved_is_not_logged)

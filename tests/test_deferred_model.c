@@ -100,7 +100,7 @@ struct entry {
 struct model {
     int references;
     enum { PENDING, WAITING, DONE } state;
-    bool running, asked, swallow, consumed;
+    bool running, asked, swallow, consumed, unwanted;
     struct result result, reason;
     struct model *inner;
     struct entry *entries;
@@ -143,7 +143,7 @@ static void model_unref(struct model *d)
         model_unref(d);
         return;
     }
-    if (d->state == DONE && failed(d->result) && strcmp(d->result.word, "!cancelled") != 0)
+    if (d->state == DONE && failed(d->result) && !(d->unwanted && strcmp(d->result.word, "!cancelled") == 0))
         tell("unhandled ");
     models_alive--;
     free(d);
@@ -266,6 +266,8 @@ static void model_cancel(struct model *d)
 {
     const struct step *canceller;
 
+    if (d->state != DONE)
+        d->unwanted = true;
     while (d->state == WAITING)
         d = d->inner;
     if (d->state == DONE || d->asked)

@@ -185,11 +185,28 @@ static weft_result bury(struct fiber *fiber)
     return result;
 }
 
+/* A failure came about in the fiber's own context, as whoever reports it is to know. */
+static void fire_failure(weft_deferred *deferred, weft_result failure, weft_context *context)
+{
+    weft_context *previous = weft__context_swap(context);
+
+    weft_deferred_callback(deferred, failure);
+    weft_deferred_unref(deferred);
+    weft_context_unref(weft__context_swap(previous));
+}
+
 static void bury_and_fire(struct fiber *fiber)
 {
     weft_deferred *deferred = fiber->deferred;
+    weft_context *context = weft__context_ref(fiber->context);
+    weft_result result = bury(fiber);
 
-    weft_deferred_callback(deferred, bury(fiber));
+    if (weft_failed(result)) {
+        fire_failure(deferred, result, context);
+        return;
+    }
+    weft_context_unref(context);
+    weft_deferred_callback(deferred, result);
     weft_deferred_unref(deferred);
 }
 

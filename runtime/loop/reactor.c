@@ -380,6 +380,7 @@ weft_reactor *weft_reactor_free(weft_reactor *reactor)
     else if (reactor->runnables)
         reactor->runnables->free(reactor->runnables);
     leave_run(reactor, callers);
+    weft_deferred_report_unhandled();
     current = NULL;
     weft_clock_set(NULL);
     ev_async_stop(reactor->loop, &reactor->woken);

@@ -144,6 +144,11 @@ weft_deferred *stoppable(weft_cancel_fn *canceller, const char *label)
     return weft_deferred_new(canceller, (void *)label);
 }
 
+weft_deferred *waiting_for(weft_deferred *inner)
+{
+    return weft_deferred_add_both(done(weft_ok(NULL)), return_later, weft_deferred_ref(inner));
+}
+
 weft_deferred *noted(weft_deferred *deferred, const char *label)
 {
     return weft_deferred_add_both(deferred, note, (void *)label);

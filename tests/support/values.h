@@ -45,6 +45,7 @@ weft_cancel_outcome cancel_later(weft_deferred *deferred, void *label); /* trace
 weft_deferred *pending(void);          /* without a canceller */
 weft_deferred *done(weft_result result);
 weft_deferred *stoppable(weft_cancel_fn *canceller, const char *label);
+weft_deferred *waiting_for(weft_deferred *inner); /* a new one, whose callback has returned `inner` */
 weft_deferred *noted(weft_deferred *deferred, const char *label);         /* adds `note` for both kinds; returns it */
 weft_deferred *context_noted(weft_deferred *deferred, const char *label); /* … `note_context` … */
 weft_context *enter(const char *name); /* a new context is current; returns the previous one, for leave() */

@@ -1,0 +1,10 @@
+/* Errors that nobody took, as the deferred that held one last tells of it. */
+#ifndef WEFT_LIB_UNHANDLED_H
+#define WEFT_LIB_UNHANDLED_H
+
+#include <weft/deferred.h>
+
+/* `d` holds an error and is about to go: tells the hook, unless that was done or it is a cancellation that was asked for. */
+void weft__unhandled_report(const weft_deferred *d);
+
+#endif

@@ -1,0 +1,202 @@
+/* The hook for errors that nobody took: what it is told, when, and for whom. */
+#include "tests/support/test.h"
+#include "tests/support/values.h"
+
+#include <string.h>
+
+static void tell(const weft_unhandled *unhandled, void *label)
+{
+    trace("%s:%s@%s", (const char *)label, weft_error_get_kind(unhandled->error)->name,
+          weft_context_get_name(unhandled->context));
+    cr_assert_str_eq(strrchr(unhandled->made_at->file, '/') ?: "", "/values.c");
+    cr_assert_not_null(unhandled->fired_at);
+}
+
+static void hear(void)
+{
+    weft_deferred_set_unhandled_hook(tell, (void *)"hook");
+}
+
+Test(unhandled, r41_hook_is_told_error_places_and_context_at_the_last_unref)
+{
+    weft_deferred *d = pending();
+    weft_context *previous = enter("firer");
+
+    hear();
+    weft_deferred_callback(d, broken());
+    leave(previous);
+    weft_deferred_ref(d);
+    weft_deferred_unref(d);
+    cr_assert_str_eq(trace_text(), "");
+    weft_deferred_unref(d);
+    cr_assert_str_eq(trace_text(), "hook:broken@firer");
+}
+
+Test(unhandled, r41_context_is_that_of_the_callback_that_failed)
+{
+    weft_deferred *d = pending();
+    weft_context *previous = enter("adder");
+
+    hear();
+    weft_deferred_add_callback(d, return_broken, NULL);
+    leave(previous);
+    previous = enter("other");
+    weft_deferred_add_callback(d, note, (void *)"unused");
+    weft_deferred_callback(d, weft_int(1));
+    leave(previous);
+    weft_deferred_unref(d);
+    cr_assert_str_eq(trace_text(), "hook:broken@adder");
+}
+
+Test(unhandled, r41_context_goes_with_an_error_that_moves)
+{
+    weft_deferred *inner = pending(), *outer = waiting_for(inner), *taker;
+    weft_context *previous = enter("where");
+
+    hear();
+    weft_deferred_callback(inner, broken());
+    leave(previous);
+    taker = waiting_for(outer);
+    weft_deferred_unref(inner);
+    weft_deferred_unref(outer);
+    cr_assert_str_eq(trace_text(), "");
+    weft_deferred_unref(taker);
+    cr_assert_str_eq(trace_text(), "hook:broken@where");
+}
+
+Test(unhandled, r40_error_that_was_taken_or_replaced_lets_go_of_its_context)
+{
+    weft_deferred *d = pending(), *taken = pending();
+    weft_context *previous = enter("where");
+
+    weft_deferred_callback(d, broken());
+    weft_deferred_callback(taken, broken());
+    leave(previous);
+    weft_deferred_add_errback(d, return_nothing, NULL);
+    weft_result_drop(weft_deferred_take_result(taken));
+    cr_assert_eq(weft_live_counts_get().contexts, 0);
+    weft_deferred_unref(d);
+    weft_deferred_unref(taken);
+}
+
+Test(unhandled, default_logs_in_the_context_of_the_failure)
+{
+    weft_context *previous = enter("where");
+    weft_deferred *d = done(broken());
+
+    leave(previous);
+    log_capture();
+    hear();
+    weft_deferred_set_unhandled_hook(NULL, NULL);
+    weft_deferred_unref(d);
+    cr_assert_eq(log_count("ERROR where unhandled error in the deferred made at tests/support/values.c"), 1);
+    cr_assert_eq(log_count("fired at tests/support/values.c"), 1);
+    cr_assert_null(weft_context_current());
+}
+
+static void drop_another(const weft_unhandled *unhandled, void *arg)
+{
+    weft_deferred **another = arg, *d = *another;
+
+    *another = NULL;
+    trace("%s", weft_error_get_kind(unhandled->error)->name);
+    weft_deferred_unref(d);
+}
+
+Test(unhandled, hook_may_let_go_of_others)
+{
+    weft_deferred *another = done(broken());
+
+    weft_deferred_set_unhandled_hook(drop_another, &another);
+    weft_deferred_unref(done(weft_fail(weft_error_new(&WEFT_TIMED_OUT, "x"))));
+    cr_assert_str_eq(trace_text(), "timed_out broken");
+}
+
+/* ---- at the end of a loop ---- */
+
+Test(unhandled, r41_errors_of_the_living_are_reported_at_the_end_of_a_loop_once)
+{
+    weft_deferred *fine = done(weft_int(1)), *failed = done(broken()), *waits = pending(), *asked = pending();
+
+    hear();
+    weft_deferred_cancel(asked);
+    weft_deferred_report_unhandled();
+    cr_assert_str_eq(trace_text(), "hook:broken@-");
+    weft_deferred_report_unhandled();
+    cr_assert_str_eq(trace_text(), "");
+    weft_deferred_unref(failed);
+    cr_assert_str_eq(trace_text(), "", "nor a second time when it goes");
+    weft_deferred_unref(fine);
+    weft_deferred_unref(waits);
+    weft_deferred_unref(asked);
+}
+
+Test(unhandled, r41_error_that_still_waits_for_its_errback_is_not_reported)
+{
+    weft_deferred *d = done(broken());
+
+    hear();
+    weft_deferred_pause(d);
+    weft_deferred_add_errback(d, return_nothing, NULL);
+    weft_deferred_report_unhandled();
+    weft_deferred_unpause(d);
+    weft_deferred_unref(d);
+    cr_assert_str_eq(trace_text(), "");
+}
+
+Test(unhandled, report_survives_a_hook_that_lets_go_of_others)
+{
+    weft_deferred *a = done(broken()), *b = done(broken());
+
+    weft_deferred_set_unhandled_hook(drop_another, &a);
+    weft_deferred_report_unhandled();
+    cr_assert_str_eq(trace_text(), "broken broken");
+    weft_deferred_unref(b);
+}
+
+Test(unhandled, r41_reactor_reports_when_it_is_freed)
+{
+    weft_reactor *reactor;
+    weft_deferred *d = done(broken());
+
+    cr_assert_null(weft_reactor_new(&reactor));
+    hear();
+    weft_reactor_free(reactor);
+    cr_assert_str_eq(trace_text(), "hook:broken@-");
+    weft_deferred_unref(d);
+}
+
+static weft_result fail_in_its_context(void *unused)
+{
+    (void)unused;
+    WEFT_TRY(weft_yield());
+    return broken();
+}
+
+static weft_result yield_twice(void *unused)
+{
+    (void)unused;
+    WEFT_TRY(weft_yield());
+    return weft_yield();
+}
+
+static void tell_fiber(const weft_unhandled *unhandled, void *unused)
+{
+    (void)unused;
+    trace("%s@%s", weft_error_get_kind(unhandled->error)->name, weft_context_get_name(unhandled->context));
+}
+
+Test(unhandled, r41_context_of_a_fibers_failure_is_the_fibers)
+{
+    weft_reactor *reactor;
+    weft_context *previous;
+
+    cr_assert_null(weft_reactor_new(&reactor));
+    weft_deferred_set_unhandled_hook(tell_fiber, NULL);
+    previous = enter("fiber");
+    weft_deferred_unref(weft_spawn(fail_in_its_context, NULL));
+    leave(previous);
+    weft_result_drop(weft_reactor_run_until(reactor, weft_spawn(yield_twice, NULL)));
+    cr_assert_str_eq(trace_text(), "broken@fiber");
+    weft_reactor_free(reactor);
+}
