@@ -43,7 +43,9 @@ ALL_CFLAGS = -std=gnu11 $(CFLAGS) $(WARNINGS) $(addprefix -fsanitize=,$(SANS)) \
              $(if $(SAN),-fno-omit-frame-pointer)# reports with whole backtraces
 # One compilation serves the .a and the .so, so -fPIC must cost nothing: calls inside a library are direct, and
 # thread-local variables are read without a call (the libraries are loaded at start-up, where there is room for them).
-LIB_CFLAGS = -fPIC -fvisibility=hidden -fno-semantic-interposition -ftls-model=initial-exec $(if $(ANALYZE),-fanalyzer)
+# Results travel in two registers: stored as two words, and loaded as one wide value at once, they would stall.
+LIB_CFLAGS = -fPIC -fvisibility=hidden -fno-semantic-interposition -ftls-model=initial-exec -fno-tree-slp-vectorize \
+             $(if $(ANALYZE),-fanalyzer)
 SO_LDFLAGS = -Wl,-z,defs -Wl,-Bsymbolic-functions
 TEST_CPPFLAGS = $(if $(filter plain,$(RUNNER)),-DWEFT_PLAIN_RUNNER) \
                 $(if $(SAN)$(VALGRIND),-DWEFT_TEST_SANITIZED) $(addprefix -DWEFT_TEST_SAN_,$(SANS) $(if $(VALGRIND),valgrind))
