@@ -300,8 +300,7 @@ static void fail_with_misuse(weft_deferred *d, const weft_place *place, const ch
     note_failure(d);
 }
 
-/* What `d` waits for; NULL when it is done, or pending by itself. */
-static weft_deferred *waited_for(const weft_deferred *d)
+weft_deferred *weft__deferred_waited_for(const weft_deferred *d)
 {
     if (d->flags & WEFT__WAITING)
         return d->result.value;
@@ -313,7 +312,7 @@ bool weft__deferred_waits_for(const weft_deferred *inner, const weft_deferred *d
     const weft_deferred *next;
 
     /* Nobody waits for one that is not consumed: no need to look. */
-    while (inner != d && d->flags & WEFT__CONSUMED && (next = waited_for(inner)))
+    while (inner != d && d->flags & WEFT__CONSUMED && (next = weft__deferred_waited_for(inner)))
         inner = next;
     return inner == d;
 }
@@ -681,7 +680,7 @@ static weft_deferred *innermost(weft_deferred *d)
 {
     weft_deferred *fiber = NULL, *next;
 
-    while ((next = waited_for(d))) {
+    while ((next = weft__deferred_waited_for(d))) {
         if (weft__deferred_pending(d))
             fiber = d;
         d = next;
@@ -787,6 +786,23 @@ weft_error *weft__deferred_take_cancellation(weft_deferred *d)
 }
 
 /* ---- looking ---- */
+
+size_t weft__deferred_count_callbacks(const weft_deferred *d, const weft_deferred **outer)
+{
+    size_t count = 0, waiting = inline_used(d), all = waiting + (d->more ? d->more->used - d->more->first : 0);
+
+    *outer = NULL;
+    for (size_t i = 0; i < all; i++) {
+        const struct weft__entry *entry =
+            i < waiting ? &d->entries[i] : &d->more->entries[d->more->first + i - waiting];
+
+        if (entry->on_value != to_outer)
+            count += entry->on_value != to_release;
+        else if (!*outer)
+            *outer = entry->arg;
+    }
+    return count;
+}
 
 weft_deferred_state weft_deferred_get_state(const weft_deferred *d)
 {

@@ -68,6 +68,10 @@ WEFT_INTERNAL void weft__deferred_consume(weft_deferred *deferred, weft_callback
 WEFT_INTERNAL void weft__deferred_follow(weft_deferred *deferred, weft_deferred **awaited);
 WEFT_INTERNAL weft_error *weft__deferred_take_cancellation(weft_deferred *deferred); /* NULL: none stays there */
 
+/* What `deferred` waits for; NULL when it is done, or pending by itself. */
+WEFT_INTERNAL weft_deferred *weft__deferred_waited_for(const weft_deferred *deferred);
+/* How many pairs of callbacks, and waiting fibers, have not had their turn; and the first deferred that waits, or NULL. */
+size_t weft__deferred_count_callbacks(const weft_deferred *deferred, const weft_deferred **outer);
 /* Whether `inner` is `deferred`, or waits for it in the end: then `deferred` must not wait for `inner`. */
 WEFT_INTERNAL bool weft__deferred_waits_for(const weft_deferred *inner, const weft_deferred *deferred);
 
