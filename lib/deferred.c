@@ -8,7 +8,6 @@
  * Who holds whom: an entry for an outer deferred holds a reference to it, since the inner will fire it. The outer only
  * borrows the inner: it can neither fire nor add, and the entry goes when the inner is fired, or orphaned, or handed over. */
 #include <assert.h>
-#include <string.h>
 
 #include <weft/log.h>
 
@@ -18,11 +17,14 @@
 
 _Static_assert(sizeof(weft_deferred) <= 128, "a deferred is two cache lines");
 
+enum { BLOCK_ENTRIES = 7 };
+
+/* A block of those entries that are not inline, in a circle of them: the deferred knows the newest, and that the oldest. */
 struct weft__entries {
-    uint32_t first; /* [first, used) are waiting */
+    uint32_t first; /* [first, used) are waiting: at least one */
     uint32_t used;
-    uint32_t capacity;
-    struct weft__entry entries[];
+    struct weft__entries *next;
+    struct weft__entry entries[BLOCK_ENTRIES];
 };
 
 /* An entry whose `arg` is the outer deferred. Never called. */
@@ -43,31 +45,6 @@ static weft_context any_context;
 
 /* ---- the queue ---- */
 
-static struct weft__entries *entries_with_room(struct weft__entries *more)
-{
-    uint32_t waiting, capacity;
-
-    if (!more) {
-        capacity = 4;
-        more = weft_alloc(sizeof *more + capacity * sizeof more->entries[0]);
-        *more = (struct weft__entries){.capacity = capacity};
-        return more;
-    }
-    if (more->used < more->capacity)
-        return more;
-    waiting = more->used - more->first;
-    if (more->first >= more->capacity / 2) {
-        memmove(more->entries, more->entries + more->first, waiting * sizeof more->entries[0]);
-        more->first = 0;
-        more->used = waiting;
-        return more;
-    }
-    capacity = 2 * more->capacity;
-    more = weft_realloc(more, sizeof *more + capacity * sizeof more->entries[0]);
-    more->capacity = capacity;
-    return more;
-}
-
 static inline unsigned inline_used(const weft_deferred *d)
 {
     return d->flags & WEFT__USED;
@@ -78,10 +55,42 @@ static inline bool has_entries(const weft_deferred *d)
     return inline_used(d) || d->more;
 }
 
+static struct weft__entries *block_add(weft_deferred *d)
+{
+    struct weft__entries *newest = d->more, *block = weft__slab_take(&weft__thread.entries, sizeof *block);
+
+    block->first = block->used = 0;
+    block->next = newest ? newest->next : block;
+    if (newest)
+        newest->next = block;
+    d->more = block;
+    return block;
+}
+
+/* The oldest block has nothing left. */
+static void block_remove(weft_deferred *d, struct weft__entries *oldest)
+{
+    if (d->more == oldest)
+        d->more = NULL;
+    else
+        d->more->next = oldest->next;
+    weft__slab_give(&weft__thread.entries, oldest);
+}
+
 static __attribute__((noinline)) struct weft__entry *entry_push_more(weft_deferred *d)
 {
-    d->more = entries_with_room(d->more);
-    return &d->more->entries[d->more->used++];
+    struct weft__entries *newest = d->more;
+
+    if (!newest || newest->used == BLOCK_ENTRIES)
+        newest = block_add(d);
+    return &newest->entries[newest->used++];
+}
+
+static const struct weft__entry *first_entry(const weft_deferred *d)
+{
+    if (inline_used(d))
+        return &d->entries[0];
+    return d->more ? &d->more->next->entries[d->more->next->first] : NULL;
 }
 
 static inline struct weft__entry *entry_push(weft_deferred *d)
@@ -91,24 +100,22 @@ static inline struct weft__entry *entry_push(weft_deferred *d)
     return &d->entries[d->flags++ & WEFT__USED];
 }
 
-static __attribute__((noinline)) bool entry_pop_more(weft_deferred *d, struct weft__entry *entry)
-{
-    if (!d->more)
-        return false;
-    *entry = d->more->entries[d->more->first++];
-    if (d->more->first == d->more->used) {
-        weft_free(d->more);
-        d->more = NULL;
-    }
-    return true;
-}
-
 static inline void entry_copy(struct weft__entry *to, const struct weft__entry *from)
 {
     to->on_value = from->on_value;
     to->on_error = from->on_error;
     to->arg = from->arg;
     to->context = from->context;
+}
+
+static __attribute__((noinline)) bool entry_pop_more(weft_deferred *d, struct weft__entry *entry)
+{
+    struct weft__entries *oldest = d->more->next;
+
+    entry_copy(entry, &oldest->entries[oldest->first++]);
+    if (oldest->first == oldest->used)
+        block_remove(d, oldest);
+    return true;
 }
 
 static inline bool entry_pop(weft_deferred *d, struct weft__entry *entry)
@@ -351,7 +358,7 @@ static void chain(weft_deferred *d, weft_deferred *inner)
 
 static bool release_is_next(const weft_deferred *d)
 {
-    const struct weft__entry *next = inline_used(d) ? &d->entries[0] : d->more ? &d->more->entries[d->more->first] : NULL;
+    const struct weft__entry *next = first_entry(d);
 
     return next && next->on_value == to_release;
 }
@@ -787,21 +794,30 @@ weft_error *weft__deferred_take_cancellation(weft_deferred *d)
 
 /* ---- looking ---- */
 
+static void count_entries(const struct weft__entry *entries, size_t count, size_t *callbacks, const weft_deferred **outer)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (entries[i].on_value != to_outer)
+            *callbacks += entries[i].on_value != to_release;
+        else if (!*outer)
+            *outer = entries[i].arg;
+    }
+}
+
 size_t weft__deferred_count_callbacks(const weft_deferred *d, const weft_deferred **outer)
 {
-    size_t count = 0, waiting = inline_used(d), all = waiting + (d->more ? d->more->used - d->more->first : 0);
+    const struct weft__entries *block = d->more;
+    size_t callbacks = 0;
 
     *outer = NULL;
-    for (size_t i = 0; i < all; i++) {
-        const struct weft__entry *entry =
-            i < waiting ? &d->entries[i] : &d->more->entries[d->more->first + i - waiting];
-
-        if (entry->on_value != to_outer)
-            count += entry->on_value != to_release;
-        else if (!*outer)
-            *outer = entry->arg;
+    count_entries(d->entries, inline_used(d), &callbacks, outer);
+    while (block) {
+        block = block->next;
+        count_entries(block->entries + block->first, block->used - block->first, &callbacks, outer);
+        if (block == d->more)
+            break;
     }
-    return count;
+    return callbacks;
 }
 
 weft_deferred_state weft_deferred_get_state(const weft_deferred *d)

@@ -13,8 +13,10 @@ static void leave(void *arg)
 {
     struct weft__thread *thread = arg;
 
-    if (!thread->live.deferreds)
+    if (!thread->live.deferreds) {
         weft__slab_clear(&thread->deferreds);
+        weft__slab_clear(&thread->entries);
+    }
     if (!thread->live.contexts)
         weft__slab_clear(&thread->contexts);
 }

@@ -17,6 +17,7 @@ struct weft__thread {
     weft_clock *clock;            /* its reactor's, or a test's; NULL */
     weft_live_counts live;
     struct weft__slab deferreds;
+    struct weft__slab entries;    /* of deferreds with many callbacks */
     struct weft__slab contexts;
 };
 

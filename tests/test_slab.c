@@ -85,6 +85,18 @@ Test(slab, gives_objects_that_do_not_overlap)
     weft__slab_clear(&slab);
 }
 
+Test(slab, cleared_is_empty_and_can_be_used_again)
+{
+    struct weft__slab slab = {0};
+
+    weft__slab_give(&slab, weft__slab_take(&slab, SIZE));
+    weft__slab_clear(&slab);
+    cr_assert_null(slab.chunks);
+    weft__slab_give(&slab, weft__slab_take(&slab, SIZE));
+    weft__slab_clear(&slab);
+}
+
+#if WEFT__SLABS
 Test(slab, gives_again_what_came_back)
 {
     struct weft__slab slab = {0};
@@ -102,18 +114,6 @@ Test(slab, gives_again_what_came_back)
     weft__slab_clear(&slab);
 }
 
-Test(slab, cleared_is_empty_and_can_be_used_again)
-{
-    struct weft__slab slab = {0};
-
-    weft__slab_give(&slab, weft__slab_take(&slab, SIZE));
-    weft__slab_clear(&slab);
-    cr_assert_null(slab.chunks);
-    weft__slab_give(&slab, weft__slab_take(&slab, SIZE));
-    weft__slab_clear(&slab);
-}
-
-#if WEFT__SLABS
 Test(slab, gives_first_what_came_back_last)
 {
     struct weft__slab slab = {0};
@@ -126,6 +126,41 @@ Test(slab, gives_first_what_came_back_last)
     weft__slab_clear(&slab);
 }
 #endif
+
+static void count_up(void *object, void *arg)
+{
+    ++*(int *)object;
+    ++*(int *)arg;
+}
+
+/* An object begins with its count of references: here it also counts the visits. */
+Test(slab, visits_each_object_in_use_once)
+{
+    struct weft__slab slab = {0};
+    int *objects[OBJECTS], visits = 0;
+
+    for (int i = 0; i < OBJECTS; i++) {
+        objects[i] = weft__slab_take(&slab, SIZE);
+        *objects[i] = 1;
+    }
+    for (int i = 0; i < OBJECTS; i += 3) {
+        *objects[i] = 0;
+        weft__slab_give(&slab, objects[i]);
+    }
+    weft__slab_each(&slab, SIZE, count_up, &visits);
+    cr_assert_eq(visits, OBJECTS - (OBJECTS + 2) / 3);
+    for (int i = 0; i < OBJECTS; i++) {
+        if (i % 3) {
+            cr_assert_eq(*objects[i], 2);
+            *objects[i] = 0;
+            weft__slab_give(&slab, objects[i]);
+        }
+    }
+    visits = 0;
+    weft__slab_each(&slab, SIZE, count_up, &visits);
+    cr_assert_eq(visits, 0);
+    weft__slab_clear(&slab);
+}
 
 static void use_some(void *unused)
 {
