@@ -271,20 +271,41 @@ weft_deferred *weft_deferred_unref(weft_deferred *d)
 
 /* ---- getting a result ---- */
 
+/* What a deferred that is no longer pending has no use for. */
+struct leftovers {
+    weft_release_fn *release; /* of its canceller's argument, or NULL */
+    void *arg;
+    weft_result reason; /* of a cancel that was asked */
+};
+
+static struct leftovers take_leftovers(weft_deferred *d)
+{
+    struct leftovers leftovers = {.arg = d->canceller.arg, .reason = d->result};
+
+    if (d->flags & WEFT__OWNING)
+        leftovers.release = d->canceller.release;
+    d->flags &= (uint16_t)~WEFT__OWNING;
+    return leftovers;
+}
+
+/* May run whatever the user releases with. */
+static void drop_leftovers(const struct leftovers *leftovers)
+{
+    if (leftovers->release)
+        leftovers->release(leftovers->arg);
+    weft_result_drop(leftovers->reason);
+}
+
 static __attribute__((noinline)) void settle_slowly(weft_deferred *d, weft_result result, const weft_place *place)
 {
-    weft_release_fn *release = d->flags & WEFT__OWNING ? d->canceller.release : NULL;
-    void *arg = d->canceller.arg;
-    weft_result reason = d->result; /* of a cancel that was asked */
+    struct leftovers leftovers = take_leftovers(d);
 
-    d->flags = (uint16_t)((d->flags & ~WEFT__OWNING) | WEFT__DONE);
+    d->flags |= WEFT__DONE;
     set_result(d, result);
     d->fired.at = place;
     if (weft_failed(result))
         note_failure(d);
-    if (release)
-        release(arg);
-    weft_result_drop(reason);
+    drop_leftovers(&leftovers);
 }
 
 /* The books of a pending deferred that gets its result. Runs the release of a canceller's argument, so hold `d`. */
@@ -333,9 +354,9 @@ static inline void move_result(weft_deferred *d, weft_deferred *inner)
     inner->result = weft_ok(NULL);
 }
 
-/* `d`, done and without a result, takes over the result of `inner`, or waits for it. Takes the reference to `inner`; when
- * `d` waits, it is kept, for the caller to let go of. */
-static void chain(weft_deferred *d, weft_deferred *inner)
+/* `d`, done and without a result, takes over the result of `inner`, or waits for it. Takes the reference to `inner`;
+ * but when `d` waits, which it says, that is left for the caller to let go of. */
+static bool chain(weft_deferred *d, weft_deferred *inner)
 {
     if (inner == d) {
         fail_with_misuse(d, d->made_at, "a deferred was to wait for itself: a callback returned its own deferred");
@@ -351,9 +372,10 @@ static void chain(weft_deferred *d, weft_deferred *inner)
         inner->flags |= WEFT__CONSUMED;
         d->flags ^= WEFT__DONE | WEFT__WAITING;
         d->result = weft_ok(inner);
-        return;
+        return true;
     }
     weft_deferred_unref(inner);
+    return false;
 }
 
 static bool release_is_next(const weft_deferred *d)
@@ -636,20 +658,25 @@ void weft_deferred_callback_at(weft_deferred *d, weft_result result, const weft_
 
 void weft_deferred_forward_at(weft_deferred *from, weft_deferred *to, const weft_place *place)
 {
+    struct leftovers leftovers;
+    bool waiting;
+
     if (!weft__deferred_pending(to)) {
         if (!swallow(to, place))
             log_misuse(already_called(to, place));
         weft_deferred_unref(from);
         return;
     }
+    leftovers = take_leftovers(to);
+    to->flags |= WEFT__DONE;
+    to->result = weft_ok(NULL);
+    to->fired.at = place;
     weft_deferred_ref(to);
-    settle(to, weft_ok(NULL), place);
-    /* The release of its canceller's argument may have gone far enough to add callbacks, but those only pass a value on. */
-    chain(to, from);
-    if (to->flags & WEFT__WAITING)
+    waiting = chain(to, from);
+    drop_leftovers(&leftovers); /* not before: it may add callbacks */
+    if (waiting)
         weft_deferred_unref(from);
-    else
-        run_if_ready(to);
+    run_if_ready(to);
     weft_deferred_unref(to);
 }
 

@@ -236,13 +236,29 @@ Test(deferred_release, of_a_canceller_may_let_go_of_the_last_reference)
     weft_deferred_cancel(d);
 }
 
-Test(deferred_release, of_a_canceller_may_add_callbacks)
+static void add_noted(void *deferred)
 {
-    weft_deferred *d = owning(owning_canceller(NULL, "canceller"), "first");
+    noted(*(weft_deferred **)deferred, "added");
+}
 
-    weft_deferred_callback(d, weft_int(1));
-    cr_assert_str_eq(trace_text(), "~canceller first=1 ~first");
-    weft_deferred_unref(d);
+Test(deferred_release, of_a_canceller_may_add_callbacks_which_see_the_result_in_their_turn)
+{
+    weft_deferred *fired = weft_deferred_new_owning(NULL, &fired, add_noted), *to, *from = pending();
+
+    noted(fired, "first");
+    weft_deferred_callback(fired, weft_int(1));
+    cr_assert_str_eq(trace_text(), "first=1 added=1");
+    to = noted(weft_deferred_new_owning(NULL, &to, add_noted), "first");
+    weft_deferred_forward(weft_deferred_ref(from), to);
+    weft_deferred_callback(from, weft_int(2));
+    cr_assert_str_eq(trace_text(), "first=2 added=2");
+    weft_deferred_unref(to);
+    to = noted(weft_deferred_new_owning(NULL, &to, add_noted), "first");
+    weft_deferred_forward(done(weft_int(3)), to);
+    cr_assert_str_eq(trace_text(), "first=3 added=3");
+    weft_deferred_unref(fired);
+    weft_deferred_unref(from);
+    weft_deferred_unref(to);
 }
 
 /* ---- a canceller that cannot stop the work ---- */
