@@ -62,7 +62,7 @@ WEFT_API weft_deferred *weft_deferred_new_owning_at(weft_cancel_fn *canceller, v
 WEFT_API weft_deferred *weft_deferred_with_at(weft_result result, const weft_place *place)
     __attribute__((returns_nonnull)) WEFT_MUST_USE;
 
-WEFT_API weft_deferred *weft_deferred_ref(weft_deferred *deferred);
+WEFT_API weft_deferred *weft_deferred_ref(weft_deferred *deferred); /* one more reference, the caller's; returns it */
 /* May run callbacks: see WEFT_ORPHANED above. NULL is fine; returns NULL. */
 WEFT_API weft_deferred *weft_deferred_unref(weft_deferred *deferred);
 
