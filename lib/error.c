@@ -3,16 +3,20 @@
  * The trace grows as an error goes up, so an error that several hold would change under the others' eyes: then the one who
  * passes it on gets another object, which shares everything but the trace with the `origin`. Two errors are the same one
  * when their origins are. */
-#include <assert.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include <weft/error.h>
+#include <weft/log.h>
 
 #include "lib/thread.h"
 
-enum { MAX_TRACE = 32 };
+enum {
+    MAX_TRACE = 32,
+    USUAL_MESSAGE = 256, /* bytes within which most messages stay */
+};
 
 struct weft_error {
     uint32_t references;
@@ -22,10 +26,11 @@ struct weft_error {
     const weft_error_kind *kind;
     const weft_place *place;
     int64_t time;
-    char *message;
+    const char *message; /* the caller's literal, or `formatted` */
     weft_error *cause;
     weft_result payload;
     const weft_place **trace;
+    char formatted[];
 };
 
 const weft_error_kind WEFT_FAILURE = {"failure", NULL};
@@ -43,78 +48,118 @@ static const weft_error *origin_of(const weft_error *error)
     return error->origin ? error->origin : error;
 }
 
-/* ---- making ---- */
+/* ---- making ----
+ *
+ * Every cancel makes an error, so this is quick: one piece of malloc's memory (any thread may free it), a message without
+ * conversions is not copied, and others are formatted once. */
 
-static weft_error *error_alloc(void)
+static weft_error *error_alloc(size_t message_size)
 {
-    weft_error *error = weft_alloc_zeroed(sizeof *error);
+    weft_error *error = weft_alloc(sizeof *error + message_size);
 
-    error->references = 1;
+    *error = (weft_error){.references = 1};
     weft__thread.live.errors++;
     return error;
 }
 
-static __attribute__((nonnull(2))) char *print_message(const char *suffix, const char *format, va_list arguments)
+static weft_error *error_new(const weft_error_kind *kind, const weft_place *place, size_t message_size)
 {
-    va_list again;
-    size_t length, suffix_length = suffix ? strlen(suffix) + 2 : 0;
-    char *message;
-
-    va_copy(again, arguments);
-    length = (size_t)vsnprintf(NULL, 0, format, again);
-    va_end(again);
-    message = weft_alloc(length + suffix_length + 1);
-    vsnprintf(message, length + 1, format, arguments);
-    if (suffix)
-        snprintf(message + length, suffix_length + 1, ": %s", suffix);
-    return message;
-}
-
-static weft_error *error_new(const weft_error_kind *kind, const weft_place *place, char *message)
-{
-    weft_error *error = error_alloc();
-    weft_clock *clock = weft_clock_current();
+    weft_clock *clock = weft__thread.clock;
+    weft_error *error = error_alloc(message_size);
 
     error->kind = kind;
     error->place = place;
     error->time = clock ? weft_clock_recent(clock) : 0;
+    return error;
+}
+
+static weft_error *error_with_literal(const weft_error_kind *kind, const weft_place *place, const char *message)
+{
+    weft_error *error = error_new(kind, place, 0);
+
     error->message = message;
+    return error;
+}
+
+/* `reason` is what the message ends with, and may be "". */
+static __attribute__((nonnull)) weft_error *error_formatted(const weft_error_kind *kind, const weft_place *place,
+                                                            const char *format, va_list arguments, const char *reason)
+{
+    size_t length, reason_size = strlen(reason) + 1;
+    char usual[USUAL_MESSAGE];
+    weft_error *error;
+    va_list again;
+    int printed;
+
+    va_copy(again, arguments);
+    printed = vsnprintf(usual, sizeof usual, format, arguments);
+    length = printed < 0 ? 0 : (size_t)printed;
+    error = error_new(kind, place, length + reason_size);
+    if (length < sizeof usual)
+        memcpy(error->formatted, usual, length);
+    else
+        vsnprintf(error->formatted, length + 1, format, again);
+    va_end(again);
+    memcpy(error->formatted + length, reason, reason_size);
+    /* printf can fail, for a wide character that the locale lacks: then the bare format says more than nothing. */
+    error->message = printed < 0 ? format : error->formatted;
     return error;
 }
 
 weft_error *weft_error_new_at(const weft_error_kind *kind, const weft_place *place, const char *format, ...)
 {
+    weft_error *error;
     va_list arguments;
-    char *message;
 
+    if (!strchr(format, '%'))
+        return error_with_literal(kind, place, format);
     va_start(arguments, format);
-    message = print_message(NULL, format, arguments);
+    error = error_formatted(kind, place, format, arguments, "");
     va_end(arguments);
-    return error_new(kind, place, message);
+    return error;
 }
 
 weft_error *weft_error_os_at(int code, const weft_place *place, const char *format, ...)
 {
+    weft_error *error;
     va_list arguments;
-    char *message;
+    char reason[256];
 
+    snprintf(reason, sizeof reason, ": %s", strerror(code));
     va_start(arguments, format);
-    message = print_message(strerror(code), format, arguments);
+    error = error_formatted(&WEFT_OS_ERROR, place, format, arguments, reason);
     va_end(arguments);
-    return weft_error_with_payload(error_new(&WEFT_OS_ERROR, place, message), weft_int(code));
+    error->payload = weft_int(code);
+    return error;
+}
+
+/* Whether it is still its maker's alone, and lacks what it is given now. */
+static bool may_complete(const weft_error *error, bool has_one, const char *what)
+{
+    const weft_place *place = weft_error_get_place(error);
+
+    if (error->references == 1 && !error->origin && !has_one)
+        return true;
+    weft_log_error("misuse: a %s is given to an error that %s; it was made at %s:%d %s", what,
+                   has_one ? "has one" : "others may hold", place->file, place->line, place->function);
+    return false;
 }
 
 weft_error *weft_error_caused_by(weft_error *error, weft_error *cause)
 {
-    assert(error->references == 1 && !error->origin && !error->cause);
-    error->cause = cause;
+    if (may_complete(error, error->cause, "cause"))
+        error->cause = cause;
+    else
+        weft_error_unref(cause);
     return error;
 }
 
 weft_error *weft_error_with_payload(weft_error *error, weft_result payload)
 {
-    assert(error->references == 1 && !error->origin && !error->payload.type);
-    error->payload = payload;
+    if (may_complete(error, error->payload.value || error->payload.type, "payload"))
+        error->payload = payload;
+    else
+        weft_result_drop(payload);
     return error;
 }
 
@@ -124,18 +169,32 @@ weft_error *weft_error_ref(weft_error *error)
     return error;
 }
 
-/* A chain of causes is let go of in a loop: it may be long. */
+/* Lets go of one reference. An error that nobody holds any more is put before those that are `dead`, linked through
+ * `origin`: a branch's own origin moves to where it has no cause. */
+static weft_error *let_go(weft_error *error, weft_error *dead)
+{
+    if (!error || --error->references)
+        return dead;
+    if (error->origin)
+        error->cause = error->origin;
+    error->origin = dead;
+    return error;
+}
+
+/* Errors hold errors, as causes and as payloads, and the chain of them may be long: so this is a loop. */
 weft_error *weft_error_unref(weft_error *error)
 {
-    while (error && !--error->references) {
-        weft_error *next = error->origin ? error->origin : error->cause;
+    weft_error *dead = let_go(error, NULL);
 
-        weft_result_drop(error->payload);
-        weft_free(error->message);
+    while ((error = dead)) {
+        dead = let_go(error->cause, error->origin);
+        if (weft_failed(error->payload))
+            dead = let_go(weft_failed(error->payload), dead);
+        else
+            weft_result_drop(error->payload);
         weft_free(error->trace);
         weft_free(error);
         weft__thread.live.errors--;
-        error = next;
     }
     return NULL;
 }
@@ -144,7 +203,7 @@ weft_error *weft_error_unref(weft_error *error)
 
 static weft_error *error_branch(weft_error *error)
 {
-    weft_error *branch = error_alloc();
+    weft_error *branch = error_alloc(0);
 
     branch->origin = error->origin ? weft_error_ref(error->origin) : weft_error_ref(error);
     branch->trace_length = branch->trace_capacity = error->trace_length;

@@ -11,7 +11,10 @@
 
 static const weft_error_kind ROOM_ERROR = {"room_error", &WEFT_FAILURE};
 static const weft_error_kind ROOM_FULL = {"room_full", &ROOM_ERROR};
+static const weft_error_kind LOBBY_FULL = {"lobby_full", &ROOM_FULL};
 static const weft_error_kind USER_LEFT = {"user_left", &WEFT_CLIENT_GONE};
+
+static const weft_place a = {"a.c", "f", 1}, b = {"b.c", "g", 2}, c = {"c.c", "h", 3};
 
 static bool is_kind(const weft_error_kind *of, const weft_error_kind *kind)
 {
@@ -54,6 +57,34 @@ Test(error, a_failure_is_never_a_cancellation)
     cr_assert(is_kind(&WEFT_ALREADY_CALLED, &WEFT_MISUSE));
 }
 
+Test(error, kinds_of_users_may_be_three_deep)
+{
+    const weft_error_kind *const above[] = {&LOBBY_FULL, &ROOM_FULL, &ROOM_ERROR, &WEFT_FAILURE};
+
+    for (size_t i = 0; i < sizeof above / sizeof *above; i++)
+        cr_assert(is_kind(&LOBBY_FULL, above[i]), "%s", above[i]->name);
+    cr_assert_not(is_kind(&LOBBY_FULL, &WEFT_CANCELLED));
+    cr_assert_not(is_kind(&ROOM_FULL, &LOBBY_FULL));
+}
+
+Test(error, roots_never_match_each_other)
+{
+    cr_assert(is_kind(&WEFT_FAILURE, &WEFT_FAILURE));
+    cr_assert(is_kind(&WEFT_CANCELLED, &WEFT_CANCELLED));
+    cr_assert_not(is_kind(&WEFT_FAILURE, &WEFT_CANCELLED));
+    cr_assert_not(is_kind(&WEFT_CANCELLED, &WEFT_FAILURE));
+    cr_assert_null(WEFT_FAILURE.parent);
+    cr_assert_null(WEFT_CANCELLED.parent);
+}
+
+Test(error, kinds_are_compared_as_objects_and_not_by_name)
+{
+    static const weft_error_kind namesake = {"room_full", &ROOM_ERROR};
+
+    cr_assert_not(is_kind(&namesake, &ROOM_FULL));
+    cr_assert(is_kind(&namesake, &ROOM_ERROR));
+}
+
 Test(error, no_error_is_of_no_kind)
 {
     cr_assert_not(weft_error_is(NULL, &WEFT_FAILURE));
@@ -77,14 +108,51 @@ Test(error, knows_what_was_said_and_where)
     weft_error_unref(error);
 }
 
-Test(error, message_may_be_long)
+Test(error, message_without_conversions_is_not_copied)
 {
-    static char text[100001];
-    weft_error *error;
+    static const char literal[] = "nothing to format";
+    weft_error *error = weft_error_new(&BROKEN, literal);
 
-    memset(text, 'x', sizeof text - 1);
-    error = weft_error_new(&BROKEN, "%s", text);
-    cr_assert_str_eq(weft_error_get_message(error), text);
+    cr_assert_eq(weft_error_get_message(error), literal);
+    weft_error_unref(error);
+}
+
+Test(error, message_with_conversions_is_its_own)
+{
+    char text[] = "text";
+    weft_error *error = weft_error_new(&BROKEN, "%s", text), *percent = weft_error_new(&BROKEN, "100%%");
+
+    strcpy(text, "gone");
+    cr_assert_str_eq(weft_error_get_message(error), "text");
+    cr_assert_str_eq(weft_error_get_message(percent), "100%");
+    weft_error_unref(error);
+    weft_error_unref(percent);
+}
+
+Test(error, message_may_be_of_any_length)
+{
+    static const size_t lengths[] = {0, 1, 254, 255, 256, 257, 1000, 100000};
+    static char text[100001];
+
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        weft_error *error, *os;
+
+        memset(text, 'x', lengths[i]);
+        error = weft_error_new(&BROKEN, "%s", text);
+        os = weft_error_os(ENOENT, "%s", text);
+        cr_assert_str_eq(weft_error_get_message(error), text, "length %zu", lengths[i]);
+        cr_assert_arr_eq(weft_error_get_message(os), text, lengths[i]);
+        cr_assert_str_eq(weft_error_get_message(os) + lengths[i], ": No such file or directory");
+        weft_error_unref(error);
+        weft_error_unref(os);
+    }
+}
+
+Test(error, message_that_printf_refuses_is_its_format)
+{
+    weft_error *error = weft_error_new(&BROKEN, "%ls and %d", L"\x20ac", 1); /* this locale has no euro */
+
+    cr_assert_str_eq(weft_error_get_message(error), "%ls and %d");
     weft_error_unref(error);
 }
 
@@ -131,6 +199,104 @@ Test(error, payload_is_given_only_as_what_it_is_and_dropped_once)
     cr_assert_eq(v.drops, 1);
 }
 
+Test(error, payload_may_be_any_result)
+{
+    weft_error *inner = weft_error_new(&ROOM_FULL, "full");
+    weft_error *error = weft_error_with_payload(weft_error_new(&BROKEN, "x"), weft_fail(inner));
+    weft_error *nothing = weft_error_with_payload(weft_error_new(&BROKEN, "x"), weft_ok(NULL));
+
+    cr_assert_eq(weft_error_get_payload(error, &weft_error_type), inner);
+    cr_assert_null(weft_error_get_cause(error), "an error as payload is no cause");
+    weft_error_unref(error);
+    cr_assert_null(weft_error_get_payload(nothing, NULL));
+    weft_error_unref(nothing);
+    cr_assert_eq(weft_live_counts_get().errors, 0);
+}
+
+Test(error, a_payload_with_a_cause_goes_with_its_error_alone)
+{
+    struct value v = {"v", 0}, w = {"w", 0};
+    weft_error *cause = weft_error_with_payload(weft_error_new(&BROKEN, "cause"), value_of(&w));
+    weft_error *error = weft_error_with_payload(weft_error_new(&BROKEN, "x"), value_of(&v));
+
+    error = weft_error_caused_by(error, weft_error_ref(cause));
+    weft_error_unref(error);
+    cr_assert_eq(v.drops, 1);
+    cr_assert_eq(w.drops, 0);
+    weft_error_unref(cause);
+    cr_assert_eq(w.drops, 1);
+}
+
+Test(error, takes_one_payload_and_drops_a_second)
+{
+    struct value v = {"v", 0}, w = {"w", 0};
+    weft_error *error = weft_error_with_payload(weft_error_new_at(&BROKEN, &a, "x"), value_of(&v));
+
+    log_capture();
+    error = weft_error_with_payload(error, value_of(&w));
+    cr_assert_eq(w.drops, 1);
+    cr_assert_eq(weft_error_get_payload(error, &value_type), &v);
+    cr_assert_str_eq(log_text(),
+                     "ERROR - misuse: a payload is given to an error that has one; it was made at a.c:1 f\n");
+    weft_error_unref(error);
+    cr_assert_eq(v.drops, 1);
+    cr_assert_eq(w.drops, 1);
+}
+
+Test(error, takes_one_cause_and_drops_a_second)
+{
+    weft_error *first = weft_error_new(&BROKEN, "first"), *second = weft_error_new(&BROKEN, "second");
+    weft_error *error = weft_error_caused_by(weft_error_new_at(&BROKEN, &a, "x"), first);
+
+    log_capture();
+    error = weft_error_caused_by(error, second);
+    cr_assert_eq(weft_error_get_cause(error), first);
+    cr_assert_eq(weft_live_counts_get().errors, 2);
+    cr_assert_str_eq(log_text(),
+                     "ERROR - misuse: a cause is given to an error that has one; it was made at a.c:1 f\n");
+    weft_error_unref(error);
+}
+
+Test(error, that_others_hold_is_not_changed)
+{
+    struct value v = {"v", 0};
+    weft_error *error = weft_error_new(&BROKEN, "x"), *branch = weft_error_passed(weft_error_ref(error), &a);
+
+    log_capture();
+    error = weft_error_with_payload(error, value_of(&v));
+    error = weft_error_caused_by(error, weft_error_new(&BROKEN, "cause"));
+    branch = weft_error_with_payload(branch, value_of(&v));
+    cr_assert_eq(v.drops, 2);
+    cr_assert_null(weft_error_get_cause(error));
+    cr_assert_null(weft_error_get_payload(branch, &value_type));
+    cr_assert_eq(log_count("misuse"), 3);
+    cr_assert_eq(log_count("that others may hold"), 3);
+    weft_error_unref(error);
+    log_forget();
+    branch = weft_error_caused_by(branch, weft_error_new(&BROKEN, "cause"));
+    cr_assert_eq(log_count("misuse"), 1, "the only one left, but a branch: its origin may be held by others");
+    weft_error_unref(branch);
+}
+
+Test(error, cannot_be_its_own_cause)
+{
+    weft_error *error = weft_error_new(&BROKEN, "x");
+
+    log_capture();
+    error = weft_error_caused_by(error, weft_error_ref(error));
+    cr_assert_null(weft_error_get_cause(error));
+    cr_assert_eq(log_count("misuse"), 1);
+    weft_error_unref(error);
+}
+
+Test(error, no_cause_is_none)
+{
+    weft_error *error = weft_error_caused_by(weft_error_new(&BROKEN, "x"), NULL);
+
+    cr_assert_null(weft_error_get_cause(error));
+    weft_error_unref(error);
+}
+
 Test(error, holds_its_causes)
 {
     weft_error *disk = weft_error_os(EIO, "cannot read");
@@ -172,14 +338,33 @@ Test(error, a_million_causes_are_freed_without_recursion, .timeout = 30)
     with_small_stack(free_a_long_chain_of_causes, NULL);
 }
 
+static void free_a_long_chain_of_payloads(void *unused)
+{
+    weft_error *error = weft_error_new(&BROKEN, "0"), *middle = NULL;
+
+    (void)unused;
+    for (int i = 1; i < MANY; i++) {
+        error = weft_error_with_payload(weft_error_new(&BROKEN, "x"), weft_fail(error));
+        error = weft_error_passed(weft_error_caused_by(error, weft_error_new(&BROKEN, "cause")), &a);
+        if (i == MANY / 2)
+            middle = weft_error_passed(weft_error_ref(error), &b);
+    }
+    weft_error_unref(error);
+    cr_assert_eq(weft_live_counts_get().errors, 2 * MANY / 2 + 2);
+    weft_error_unref(middle);
+}
+
+Test(error, a_million_errors_held_as_payloads_are_freed_without_recursion, .timeout = 30)
+{
+    with_small_stack(free_a_long_chain_of_payloads, NULL);
+}
+
 Test(error, unref_accepts_none)
 {
     cr_assert_null(weft_error_unref(NULL));
 }
 
 /* ---- the way up ---- */
-
-static const weft_place a = {"a.c", "f", 1}, b = {"b.c", "g", 2}, c = {"c.c", "h", 3};
 
 static weft_error *passed(weft_error *error, const weft_place *place)
 {

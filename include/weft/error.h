@@ -35,6 +35,8 @@ WEFT_API extern const weft_error_kind WEFT_SHUTDOWN;    /* … because the progr
 
 /* ---- making ----------------------------------------------------------------------------------------------------- */
 
+/* One reference, the caller's. The message is printf's; a `format` without any `%` is kept and not copied, as it is a
+ * literal: give text from elsewhere as "%s". */
 #define weft_error_new(kind, ...) weft_error_new_at(kind, WEFT_HERE, __VA_ARGS__)
 WEFT_API weft_error *weft_error_new_at(const weft_error_kind *kind, const weft_place *place, const char *format, ...)
     WEFT_PRINTF(3, 4) __attribute__((returns_nonnull)) WEFT_MUST_USE;
@@ -44,7 +46,9 @@ WEFT_API weft_error *weft_error_new_at(const weft_error_kind *kind, const weft_p
 WEFT_API weft_error *weft_error_os_at(int code, const weft_place *place, const char *format, ...) WEFT_PRINTF(3, 4)
     __attribute__((returns_nonnull)) WEFT_MUST_USE;
 
-/* Complete a fresh error, before anybody else holds it; both return `error` and take what they are given. */
+/* Complete a fresh error, before anybody else holds it, once each; both return `error` and take what they are given. For
+ * one that is held by others, or has one already, it is a misuse: it is logged, and what was given is dropped. A NULL
+ * cause is none. */
 WEFT_API weft_error *weft_error_caused_by(weft_error *error, weft_error *cause) WEFT_MUST_USE;
 WEFT_API weft_error *weft_error_with_payload(weft_error *error, weft_result payload) WEFT_MUST_USE;
 
@@ -74,7 +78,8 @@ WEFT_API bool weft_error_same(const weft_error *error, const weft_error *other);
 WEFT_API const weft_error_kind *weft_error_get_kind(const weft_error *error);
 WEFT_API const char *weft_error_get_message(const weft_error *error);
 WEFT_API const weft_place *weft_error_get_place(const weft_error *error); /* where it was made */
-WEFT_API int64_t weft_error_get_time(const weft_error *error);            /* when: the thread's clock, at that turn of its loop */
+/* When: the recent time of the clock of the thread that made it; 0 when that had none. */
+WEFT_API int64_t weft_error_get_time(const weft_error *error);
 WEFT_API weft_error *weft_error_get_cause(const weft_error *error);       /* or NULL */
 WEFT_API void *weft_error_get_payload(const weft_error *error, const weft_type *type); /* NULL unless of that type */
 
