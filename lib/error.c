@@ -11,6 +11,7 @@
 #include <weft/error.h>
 #include <weft/log.h>
 
+#include "lib/text.h"
 #include "lib/thread.h"
 
 enum {
@@ -292,52 +293,156 @@ size_t weft_error_get_trace(const weft_error *error, const weft_place *const **p
     return error->trace_length;
 }
 
-/* ---- printing ---- */
+/* ---- printing ----
+ *
+ * Causes are walked in a loop, however many there are. */
 
-struct text {
-    char *bytes;
-    size_t size;
-    size_t length; /* of the whole, also of what did not fit */
-};
-
-static void text_add(struct text *text, const char *format, ...) WEFT_PRINTF(2, 3);
-
-static void text_add(struct text *text, const char *format, ...)
+static void add_trace(struct weft__text *text, const weft_error *error, const char *first, const char *next)
 {
-    size_t room = text->length < text->size ? text->size - text->length : 0;
-    va_list arguments;
-
-    va_start(arguments, format);
-    text->length += (size_t)vsnprintf(room ? text->bytes + text->length : NULL, room, format, arguments);
-    va_end(arguments);
-}
-
-static void text_add_place(struct text *text, const weft_place *place)
-{
-    text_add(text, "%s:%d %s", place->file, place->line, place->function);
-}
-
-static void text_add_error(struct text *text, const weft_error *error)
-{
-    text_add(text, "%s: %s (", weft_error_get_kind(error)->name, weft_error_get_message(error));
-    text_add_place(text, weft_error_get_place(error));
-    text_add(text, ")");
     for (size_t i = 0; i < error->trace_length; i++) {
-        text_add(text, i ? ", " : "; passed ");
-        text_add_place(text, error->trace[i]);
+        weft__text_add(text, "%s", i ? next : first);
+        weft__text_add_place(text, error->trace[i]);
     }
+}
+
+static void add_kind_and_message(struct weft__text *text, const weft_error *error)
+{
+    weft__text_add(text, "%s: ", weft_error_get_kind(error)->name);
+    weft__text_add_visible(text, weft_error_get_message(error));
 }
 
 size_t weft_error_print(const weft_error *error, char *bytes, size_t size)
 {
-    struct text text = {bytes, size, 0};
+    const char *before = "";
+    struct weft__text text;
 
-    if (size)
-        bytes[0] = '\0';
-    text_add_error(&text, error);
-    for (const weft_error *cause = weft_error_get_cause(error); cause; cause = weft_error_get_cause(cause)) {
-        text_add(&text, "; caused by ");
-        text_add_error(&text, cause);
+    weft__text_init(&text, bytes, size);
+    for (; error; error = weft_error_get_cause(error), before = "; caused by ") {
+        weft__text_add(&text, "%s", before);
+        add_kind_and_message(&text, error);
+        weft__text_add(&text, " (");
+        weft__text_add_place(&text, weft_error_get_place(error));
+        weft__text_add(&text, ")");
+        add_trace(&text, error, "; passed ", ", ");
     }
+    return text.length;
+}
+
+/* Nothing without a clock: a time of 0 is none. */
+static void add_time(struct weft__text *text, int64_t time)
+{
+    weft_clock *clock = weft__thread.clock;
+
+    if (!time)
+        return;
+    weft__text_add(text, ", at ");
+    weft__text_add_seconds(text, time);
+    weft__text_add(text, " s");
+    /* Unless it was made by another clock, that of a test, say. */
+    if (clock && weft_clock_recent(clock) >= time) {
+        weft__text_add(text, ", ");
+        weft__text_add_seconds(text, weft_clock_recent(clock) - time);
+        weft__text_add(text, " s ago");
+    }
+}
+
+static void add_payload(struct weft__text *text, weft_result payload)
+{
+    if (payload.type == &weft_int_type)
+        weft__text_add(text, "\n    payload: int %" PRIdPTR, (intptr_t)payload.value);
+    else if (payload.type)
+        weft__text_add(text, "\n    payload: %s", payload.type->name);
+}
+
+size_t weft_error_print_full(const weft_error *error, char *bytes, size_t size)
+{
+    const char *before = "";
+    struct weft__text text;
+
+    weft__text_init(&text, bytes, size);
+    for (; error; error = weft_error_get_cause(error), before = "\ncaused by ") {
+        weft__text_add(&text, "%s", before);
+        add_kind_and_message(&text, error);
+        weft__text_add(&text, "\n    made at ");
+        weft__text_add_place(&text, weft_error_get_place(error));
+        add_time(&text, weft_error_get_time(error));
+        add_payload(&text, origin_of(error)->payload);
+        add_trace(&text, error, "\n    passed ", "\n    passed ");
+    }
+    return text.length;
+}
+
+/* ---- as JSON ---- */
+
+static void add_json_kinds(struct weft__text *text, const weft_error_kind *kind)
+{
+    const char *before = "";
+
+    weft__text_add(text, "\"kind\":");
+    weft__text_add_json_string(text, kind->name);
+    weft__text_add(text, ",\"kinds\":[");
+    for (; kind; kind = kind->parent, before = ",") {
+        weft__text_add(text, "%s", before);
+        weft__text_add_json_string(text, kind->name);
+    }
+    weft__text_add(text, "]");
+}
+
+static void add_json_place(struct weft__text *text, const weft_place *place)
+{
+    weft__text_add(text, "\"file\":");
+    weft__text_add_json_string(text, place->file);
+    weft__text_add(text, ",\"line\":%d,\"function\":", place->line);
+    weft__text_add_json_string(text, place->function);
+}
+
+static void add_json_trace(struct weft__text *text, const weft_error *error)
+{
+    weft__text_add(text, ",\"trace\":[");
+    for (size_t i = 0; i < error->trace_length; i++) {
+        weft__text_add(text, i ? ",{" : "{");
+        add_json_place(text, error->trace[i]);
+        weft__text_add(text, "}");
+    }
+    weft__text_add(text, "]");
+}
+
+static void add_json_payload(struct weft__text *text, weft_result payload)
+{
+    if (!payload.type)
+        return;
+    weft__text_add(text, ",\"payload\":{\"type\":");
+    weft__text_add_json_string(text, payload.type->name);
+    if (payload.type == &weft_int_type)
+        weft__text_add(text, ",\"value\":%" PRIdPTR, (intptr_t)payload.value);
+    weft__text_add(text, "}");
+}
+
+/* All but its cause and the end. */
+static void add_json_members(struct weft__text *text, const weft_error *error)
+{
+    add_json_kinds(text, weft_error_get_kind(error));
+    weft__text_add(text, ",\"message\":");
+    weft__text_add_json_string(text, weft_error_get_message(error));
+    weft__text_add(text, ",");
+    add_json_place(text, weft_error_get_place(error));
+    weft__text_add(text, ",\"time\":");
+    weft__text_add_seconds(text, weft_error_get_time(error));
+    add_json_trace(text, error);
+    add_json_payload(text, origin_of(error)->payload);
+}
+
+size_t weft_error_print_json(const weft_error *error, char *bytes, size_t size)
+{
+    struct weft__text text;
+    size_t open = 0;
+
+    weft__text_init(&text, bytes, size);
+    for (; error; error = weft_error_get_cause(error)) {
+        weft__text_add(&text, open++ ? ",\"cause\":{" : "{");
+        add_json_members(&text, error);
+    }
+    while (open--)
+        weft__text_add(&text, "}");
     return text.length;
 }

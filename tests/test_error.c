@@ -1,8 +1,9 @@
-/* Errors: what kind they are, which way they came, and what they look like in one line. */
+/* Errors: what kind they are, which way they came, and what they look like: in a line, in several, as JSON. */
 #include "tests/support/test.h"
 #include "tests/support/values.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -510,24 +511,49 @@ Test(error_print, tells_kind_message_place_trace_and_causes)
     weft_error_unref(error);
 }
 
-Test(error_print, cuts_at_any_size_and_still_says_the_whole_length)
+typedef size_t print_fn(const weft_error *error, char *text, size_t size);
+
+static void check_at_any_size(print_fn *print)
 {
     weft_error *error = long_story();
+    size_t length = print(error, NULL, 0);
+    char *whole = malloc(length + 1);
 
-    for (size_t size = 0; size <= sizeof story + 1; size++) {
+    cr_assert_eq(print(error, whole, length + 1), length);
+    cr_assert_eq(strlen(whole), length);
+    for (size_t size = 0; size <= length + 2; size++) {
         char *text = malloc(size + 1); /* its own allocation: a byte too many is seen */
-        size_t kept = size < sizeof story ? size : sizeof story;
+        size_t kept = size < length + 1 ? size : length + 1;
 
         memset(text, '#', size + 1);
-        cr_assert_eq(weft_error_print(error, text, size), sizeof story - 1, "size %zu", size);
+        cr_assert_eq(print(error, text, size), length, "size %zu", size);
         cr_assert_eq(text[size], '#', "size %zu: a byte too many is written", size);
         if (kept) {
             cr_assert_eq(strlen(text), kept - 1, "size %zu", size);
-            cr_assert_arr_eq(text, story, kept - 1);
+            cr_assert_arr_eq(text, whole, kept - 1);
         }
         free(text);
     }
-    cr_assert_eq(weft_error_print(error, NULL, 0), sizeof story - 1);
+    free(whole);
+    weft_error_unref(error);
+}
+
+Test(error_print, cuts_at_any_size_and_still_says_the_whole_length)
+{
+    check_at_any_size(weft_error_print);
+    check_at_any_size(weft_error_print_full);
+    check_at_any_size(weft_error_print_json);
+}
+
+Test(error_print, is_one_line_whatever_is_in_the_message)
+{
+    weft_error *error = weft_error_new_at(&BROKEN, &c, "%s", "a\nb\x1b[2J");
+    char text[100];
+
+    weft_error_print(error, text, sizeof text);
+    cr_assert_str_eq(text, "broken: a\\x0ab\\x1b[2J (c.c:3 h)");
+    weft_error_print_full(error, text, sizeof text);
+    cr_assert_str_eq(text, "broken: a\\x0ab\\x1b[2J\n    made at c.c:3 h");
     weft_error_unref(error);
 }
 
@@ -543,4 +569,218 @@ Test(error_print, of_a_branch_is_its_own_way_up)
     cr_assert_str_eq(text, "broken: m (x.c:9 x); passed a.c:1 f");
     weft_error_unref(origin);
     weft_error_unref(branch);
+}
+
+/* ---- in several lines ---- */
+
+/* Borrowed until the next call. */
+static const char *printed(print_fn *print, const weft_error *error)
+{
+    static char text[4000];
+
+    cr_assert_lt(print(error, text, sizeof text), sizeof text);
+    return text;
+}
+
+Test(error_print_full, tells_kind_message_place_trace_and_causes_a_line_each)
+{
+    weft_error *error = long_story();
+
+    cr_assert_str_eq(printed(weft_error_print_full, error),
+                     "broken: no event within 5 s\n"
+                     "    made at rooms.c:41 wait_for_room\n"
+                     "    passed a.c:1 f\n"
+                     "    passed b.c:2 g\n"
+                     "caused by room_full: 12 are in it\n"
+                     "    made at db.c:7 query\n"
+                     "    passed c.c:3 h");
+    weft_error_unref(error);
+}
+
+Test(error_print_full, tells_the_time_and_how_long_ago_that_is)
+{
+    struct manual_clock manual;
+    weft_clock *previous;
+    weft_error *error;
+
+    manual_clock_init(&manual);
+    previous = weft_clock_set(&manual.clock);
+    manual_clock_advance(&manual, 12.5);
+    error = weft_error_new_at(&BROKEN, &a, "x");
+    cr_assert_str_eq(printed(weft_error_print_full, error),
+                     "broken: x\n    made at a.c:1 f, at 12.500001 s, 0.000000 s ago");
+    manual_clock_advance(&manual, 0.25);
+    cr_assert_str_eq(printed(weft_error_print_full, error),
+                     "broken: x\n    made at a.c:1 f, at 12.500001 s, 0.250000 s ago");
+    manual_clock_init(&manual);
+    cr_assert_str_eq(printed(weft_error_print_full, error), "broken: x\n    made at a.c:1 f, at 12.500001 s",
+                     "a clock that is behind has not made it");
+    weft_clock_set(previous);
+    cr_assert_str_eq(printed(weft_error_print_full, error), "broken: x\n    made at a.c:1 f, at 12.500001 s");
+    weft_error_unref(error);
+}
+
+static weft_error *with_payload(weft_result payload)
+{
+    return weft_error_with_payload(weft_error_new_at(&BROKEN, &a, "x"), payload);
+}
+
+Test(error_print_full, names_the_payload_by_its_type)
+{
+    struct value v = {"v", 0};
+    weft_error *number = with_payload(weft_int(-5)), *value = with_payload(value_of(&v));
+    weft_error *untyped = with_payload(weft_ok(&v));
+    weft_error *branch = weft_error_passed(weft_error_ref(number), &b);
+
+    cr_assert_str_eq(printed(weft_error_print_full, number), "broken: x\n    made at a.c:1 f\n    payload: int -5");
+    cr_assert_str_eq(printed(weft_error_print_full, branch),
+                     "broken: x\n    made at a.c:1 f\n    payload: int -5\n    passed b.c:2 g");
+    cr_assert_str_eq(printed(weft_error_print_full, value), "broken: x\n    made at a.c:1 f\n    payload: value");
+    cr_assert_str_eq(printed(weft_error_print_full, untyped), "broken: x\n    made at a.c:1 f");
+    weft_error_unref(branch);
+    weft_error_unref(number);
+    weft_error_unref(value);
+    weft_error_unref(untyped);
+}
+
+/* ---- as JSON ---- */
+
+/* The object that a parser makes of it, the caller's; it checks that the text is one line. */
+static json_t *parsed(const weft_error *error)
+{
+    const char *text = printed(weft_error_print_json, error);
+    json_error_t wrong;
+    json_t *object = json_loads(text, JSON_REJECT_DUPLICATES, &wrong);
+
+    cr_assert_not_null(object, "%s: %s", text, wrong.text);
+    cr_assert_null(strchr(text, '\n'));
+    return object;
+}
+
+static void check_json(weft_error *error, const char *expected)
+{
+    json_t *found = parsed(error), *wanted = json_loads(expected, 0, NULL);
+
+    cr_assert_not_null(wanted);
+    cr_assert(json_equal(found, wanted), "%s", printed(weft_error_print_json, error));
+    json_decref(found);
+    json_decref(wanted);
+    weft_error_unref(error);
+}
+
+Test(error_print_json, tells_kinds_message_place_trace_and_causes)
+{
+    check_json(long_story(),
+               "{\"kind\": \"broken\", \"kinds\": [\"broken\", \"failure\"], \"message\": \"no event within 5 s\","
+               " \"file\": \"rooms.c\", \"line\": 41, \"function\": \"wait_for_room\", \"time\": 0.0,"
+               " \"trace\": [{\"file\": \"a.c\", \"line\": 1, \"function\": \"f\"},"
+               "           {\"file\": \"b.c\", \"line\": 2, \"function\": \"g\"}],"
+               " \"cause\": {\"kind\": \"room_full\", \"kinds\": [\"room_full\", \"room_error\", \"failure\"],"
+               "           \"message\": \"12 are in it\", \"file\": \"db.c\", \"line\": 7, \"function\": \"query\","
+               "           \"time\": 0.0, \"trace\": [{\"file\": \"c.c\", \"line\": 3, \"function\": \"h\"}]}}");
+}
+
+Test(error_print_json, names_the_payload_by_its_type_and_gives_an_int)
+{
+    struct value v = {"v", 0};
+
+#define COMMON                                                                                                      \
+    "{\"kind\": \"broken\", \"kinds\": [\"broken\", \"failure\"], \"message\": \"x\", \"file\": \"a.c\","                  \
+    " \"line\": 1, \"function\": \"f\", \"time\": 0.0, \"trace\": []"
+    check_json(with_payload(weft_int(-5)), COMMON ", \"payload\": {\"type\": \"int\", \"value\": -5}}");
+    check_json(with_payload(value_of(&v)), COMMON ", \"payload\": {\"type\": \"value\"}}");
+    check_json(with_payload(weft_ok(&v)), COMMON "}");
+#undef COMMON
+}
+
+Test(error_print_json, tells_the_time_in_seconds)
+{
+    struct manual_clock manual;
+    weft_clock *previous;
+    weft_error *error;
+    json_t *object;
+
+    manual_clock_init(&manual);
+    previous = weft_clock_set(&manual.clock);
+    manual_clock_advance(&manual, 12.5);
+    error = weft_error_new(&BROKEN, "x");
+    weft_clock_set(previous);
+    object = parsed(error);
+    cr_assert_float_eq(json_real_value(json_object_get(object, "time")), 12.500001, 1e-9);
+    json_decref(object);
+    weft_error_unref(error);
+}
+
+Test(error_print_json, is_json_whatever_is_in_the_message)
+{
+    weft_error *error = weft_error_new(&BROKEN, "%s", "a \"quoted\"\n\\ line, \xff and \xe2\x82\xac");
+    json_t *object = parsed(error);
+
+    cr_assert_str_eq(json_string_value(json_object_get(object, "message")),
+                     "a \"quoted\"\n\\ line, \xef\xbf\xbd and \xe2\x82\xac");
+    json_decref(object);
+    weft_error_unref(error);
+}
+
+static weft_error *chain_of_causes(int length)
+{
+    weft_error *error = NULL;
+
+    for (int i = 0; i < length; i++)
+        error = weft_error_caused_by(weft_error_new_at(&BROKEN, &a, "%d", i), error);
+    return error;
+}
+
+Test(error_print_json, nests_causes_as_deep_as_they_are)
+{
+    enum { CAUSES = 1000 }; /* about as deep as jansson goes */
+    weft_error *error = chain_of_causes(CAUSES);
+    size_t size = weft_error_print_json(error, NULL, 0) + 1, depth = 0;
+    char *text = malloc(size);
+    json_t *object;
+
+    weft_error_print_json(error, text, size);
+    object = json_loads(text, 0, NULL);
+    for (const json_t *at = object; at; at = json_object_get(at, "cause"))
+        depth++;
+    cr_assert_eq(depth, CAUSES);
+    json_decref(object);
+    free(text);
+    weft_error_unref(error);
+}
+
+/* ---- long chains ---- */
+
+static size_t count(const char *text, const char *part)
+{
+    size_t found = 0;
+
+    for (const char *at = strstr(text, part); at; at = strstr(at + 1, part))
+        found++;
+    return found;
+}
+
+static void print_a_long_chain(void *unused)
+{
+    enum { CAUSES = 100 * 1000 };
+    print_fn *const prints[] = {weft_error_print, weft_error_print_full, weft_error_print_json};
+    const char *const joints[] = {"; caused by ", "\ncaused by ", ",\"cause\":{"};
+    weft_error *error = chain_of_causes(CAUSES);
+
+    (void)unused;
+    for (int i = 0; i < 3; i++) {
+        size_t length = prints[i](error, NULL, 0);
+        char *text = malloc(length + 1);
+
+        cr_assert_eq(prints[i](error, text, length + 1), length);
+        cr_assert_eq(strlen(text), length);
+        cr_assert_eq(count(text, joints[i]), CAUSES - 1);
+        free(text);
+    }
+    weft_error_unref(error);
+}
+
+Test(error_print, a_hundred_thousand_causes_are_printed_without_recursion, .timeout = 60)
+{
+    with_small_stack(print_a_long_chain, NULL);
 }

@@ -86,9 +86,33 @@ WEFT_API void *weft_error_get_payload(const weft_error *error, const weft_type *
 /* The places it passed, innermost first; at most the first 32 are kept. Returns their number. */
 WEFT_API size_t weft_error_get_trace(const weft_error *error, const weft_place *const **places);
 
-/* One line: kind, message, place, trace and causes: "timed_out: no event within 5 s (rooms.c:41 wait_for_room)". Writes
- * at most `size` bytes, always ended by NUL; returns the length of the whole text, as snprintf does. */
+/* ---- printing -----------------------------------------------------------------------------------------------------
+ * Each writes at most `size` bytes, ended by NUL unless there are none, and returns the length of the whole text, as
+ * snprintf does; none runs callbacks. Times are seconds of the clock of the thread that made the error. A chain of causes
+ * may be of any length. */
+
+/* One line: kind, message, place, trace and causes: "timed_out: no event within 5 s (rooms.c:41 wait_for_room)". Control
+ * characters in messages are written as \xNN, here and in the next. */
 WEFT_API size_t weft_error_print(const weft_error *error, char *text, size_t size);
+
+/* Several lines, without an end of line behind the last:
+ *
+ *     timed_out: no event within 5 s
+ *         made at rooms.c:41 wait_for_room, at 12.500000 s, 0.250000 s ago
+ *         payload: int 5
+ *         passed rooms.c:60 get_room
+ *     caused by room_full: 12 are in it
+ *         made at db.c:7 query
+ *
+ * What there is none of is left out: the time when there was no clock, how long ago by a clock that this thread lacks. A
+ * payload is named by its type. */
+WEFT_API size_t weft_error_print_full(const weft_error *error, char *text, size_t size);
+
+/* One line, an object of JSON in UTF-8 (a text that was cut is none): "kind", "kinds" (from the kind up to its root),
+ * "message", "file", "line" and "function" of where it was made, "time" (0 without a clock), "trace" (an array of places),
+ * "payload" if any ({"type": "int", "value": 5}; only an int has a value) and "cause" if any, an object of the same form.
+ * Many causes are nested as deep, which not every parser takes. */
+WEFT_API size_t weft_error_print_json(const weft_error *error, char *text, size_t size);
 
 WEFT_AUTO(weft_error, weft_error_unref)
 
