@@ -109,6 +109,13 @@ Test(house, a_program_outside_the_tree_links_the_static_libraries)
                                 " $(pkg-config --static --cflags --libs libweft-http)"), 0);
 }
 
+Test(house, a_program_in_cxx_uses_deferreds_errors_fibers_and_http)
+{
+    cr_assert_eq(with_installed("g++ -std=c++17 -Wall -Wextra -Werror tests/integration/cxx/program.cpp"
+                                " -o $WEFT_BUILD_DIR/program-cxx $(pkg-config --cflags --libs libweft-http)"), 0);
+    cr_assert_eq(with_installed("$WEFT_BUILD_DIR/program-cxx | diff tests/integration/cxx/output.txt -"), 0);
+}
+
 Test(house, the_shared_libraries_export_only_weft)
 {
     cr_assert_neq(with_installed("nm -D --defined-only $lib/*.so | grep -E ' [A-Z] ' | grep -vE ' (weft|WEFT)_'"), 0);

@@ -1,4 +1,7 @@
-/* weft/weft.h: the whole core, and the reactor and fibers on top of it. HTTP is <weft/http.h>. */
+/* weft/weft.h: the whole core, and the reactor and fibers on top of it. HTTP is <weft/http.h>.
+ *
+ * The headers are for C11, and for C++11 with gcc or clang. There, functions and lambdas that capture nothing are
+ * callbacks, what WEFT_TRY gives is a `void *` to be cast, and no exception may leave a callback or a fiber. */
 #ifndef WEFT_WEFT_H
 #define WEFT_WEFT_H
 

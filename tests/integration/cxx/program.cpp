@@ -1,0 +1,193 @@
+// A program in C++ on top of weft, which tests/test_house.c compiles against the installed headers, links and runs. It says
+// what it sees, and should say what is in output.txt.
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include <weft/http.h>
+#include <weft/weft.h>
+
+namespace {
+
+struct room {
+    const char *name;
+    int people;
+};
+
+int rooms_let_go_of;
+
+void room_unref(void *room)
+{
+    delete static_cast<struct room *>(room);
+    rooms_let_go_of++;
+}
+
+const weft_type room_type = {"room", nullptr, room_unref};
+const weft_error_kind ROOM_ERROR = {"room_error", &WEFT_FAILURE};
+const weft_error_kind ROOM_FULL = {"room_full", &ROOM_ERROR};
+
+// Keeps the order in which objects of C++ and of weft are let go of visible.
+struct leaves {
+    const char *what;
+    ~leaves() { std::printf("left %s\n", what); }
+};
+
+void print_line(const weft_log_record *record, void *)
+{
+    std::printf("%s %s %s\n", weft_log_level_name(record->level), record->context, record->message);
+}
+
+// ---- deferreds
+
+weft_result plus(weft_result result, void *number)
+{
+    intptr_t sum = reinterpret_cast<intptr_t>(result.value) + reinterpret_cast<intptr_t>(number);
+
+    return weft_int(sum);
+}
+
+weft_cancel_outcome stop(weft_deferred *deferred, void *)
+{
+    std::printf("stopped for %s\n", weft_error_get_kind(weft_deferred_get_cancellation(deferred))->name);
+    return WEFT_CANCEL_DONE;
+}
+
+void use_deferreds()
+{
+    weft_deferred *number = weft_deferred_new(nullptr, nullptr), *work = weft_deferred_new(stop, nullptr);
+    // Functions and lambdas that capture nothing are callbacks.
+    weft_callback_fn *print = [](weft_result result, void *) {
+        std::printf("number %d\n", static_cast<int>(reinterpret_cast<intptr_t>(result.value)));
+        return weft_ok(nullptr);
+    };
+
+    weft_deferred_add_callback(number, plus, reinterpret_cast<void *>(40));
+    weft_deferred_add_callback(number, print, nullptr);
+    weft_deferred_callback(number, weft_int(2));
+    weft_deferred_unref(number);
+
+    weft_deferred_cancel(work);
+    weft_deferred_add_errback(work, [](weft_result result, void *) {
+        std::printf("cancelled: %d\n", weft_error_is(weft_failed(result), &WEFT_CANCELLED));
+        weft_result_drop(result);
+        return weft_ok(nullptr);
+    }, nullptr);
+    weft_deferred_unref(work);
+}
+
+// ---- errors
+
+weft_error *enter(const room *room)
+{
+    if (room->people > 10)
+        return weft_error_with_payload(
+            weft_error_caused_by(weft_error_new(&ROOM_FULL, "room %s holds %d", room->name, room->people),
+                                 weft_error_os(EAGAIN, "cannot count")),
+            weft_int(room->people));
+    return nullptr;
+}
+
+weft_result check(const room *room)
+{
+    leaves checked{"check"};
+
+    WEFT_CHECK(enter(room));
+    return weft_ok(nullptr);
+}
+
+void use_errors()
+{
+    room full = {"lobby", 12}, empty = {"attic", 0};
+    weft_result result = check(&full);
+    weft_error *error = weft_failed(result);
+    const weft_place *const *trace;
+    char text[1000];
+
+    std::printf("%s is a failure: %d, a cancellation: %d, passed %zu\n", weft_error_get_message(error),
+                weft_error_is(error, &WEFT_FAILURE), weft_error_is(error, &WEFT_CANCELLED),
+                weft_error_get_trace(error, &trace));
+    std::printf("holds %d, passed %s\n",
+                static_cast<int>(reinterpret_cast<intptr_t>(weft_error_get_payload(error, &weft_int_type))),
+                trace[0]->function);
+    weft_error_print_json(error, text, sizeof text);
+    std::printf("caused by the system: %d\n", std::strstr(text, "\"cause\":{\"kind\":\"os_error\"") != nullptr);
+    weft_result_drop(result);
+    std::printf("attic: %d\n", weft_failed(check(&empty)) != nullptr);
+}
+
+// ---- fibers
+
+weft_result make_room(void *name)
+{
+    WEFT_TRY(weft_sleep(0.001));
+    return weft_own(new room{static_cast<const char *>(name), 3}, &room_type);
+}
+
+weft_result look_into_rooms(void *)
+{
+    weft_auto(weft_context_unref) weft_context *context = weft_context_new("look");
+    leaves last{"the fiber"};
+    char cellar[] = "cellar";
+    weft_result result = weft_await(weft_spawn(make_room, cellar));
+    room *made = static_cast<room *>(WEFT_TRY(result));
+
+    std::printf("%s holds %d in %s\n", made->name, made->people, weft_context_get_name(context));
+    weft_result_drop(result);
+    // A deferred that nobody can fire any more.
+    WEFT_TRY(weft_await(weft_deferred_new(nullptr, nullptr)));
+    return weft_ok(nullptr);
+}
+
+void use_fibers(weft_reactor *reactor)
+{
+    weft_result result = weft_reactor_run_until(reactor, weft_spawn(look_into_rooms, nullptr));
+
+    std::printf("orphaned: %d\n", weft_error_is(weft_failed(result), &WEFT_ORPHANED));
+    weft_result_drop(result);
+    weft_log_info("rooms let go of: %d", rooms_let_go_of);
+}
+
+// ---- HTTP
+
+weft_result greet(weft_request *request, void *greeting)
+{
+    return weft_respond_text(request, 200, static_cast<const char *>(greeting));
+}
+
+weft_error *use_http(weft_reactor *reactor)
+{
+    weft_auto(weft_http_server_free) weft_http_server *server =
+        weft_http_server_new(reactor, weft_http_server_options{});
+    weft_route_options options{};
+    char hello[] = "hello";
+
+    options.cancellable = true;
+    options.arg = hello;
+    weft_route(server, "GET", "/hello", greet, options);
+    if (weft_error *error = weft_http_server_listen(server, "127.0.0.1:0"))
+        return error;
+    std::printf("listens: %d\n", weft_http_server_get_port(server) > 0);
+    weft_result_drop(weft_reactor_run_until(reactor, weft_http_server_drain(server)));
+    return nullptr;
+}
+
+} // namespace
+
+int main()
+{
+    weft_reactor *reactor = nullptr;
+    weft_error *error;
+
+    weft_log_set_sink(print_line, nullptr);
+    use_deferreds();
+    use_errors();
+    if ((error = weft_reactor_new(&reactor)))
+        return EXIT_FAILURE;
+    use_fibers(reactor);
+    if ((error = use_http(reactor)))
+        return EXIT_FAILURE;
+    weft_reactor_free(reactor);
+    std::printf("alive: %zu\n", weft_live_counts_get().deferreds + weft_live_counts_get().errors +
+                                    weft_live_counts_get().contexts + weft_live_counts_get().fibers);
+}
