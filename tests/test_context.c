@@ -17,6 +17,14 @@ Test(context, has_the_name_it_was_given)
     weft_context_unref(context);
 }
 
+Test(context, name_has_no_control_characters)
+{
+    weft_context *context = weft_context_new("a\nb\x1f\x7f c\xc3\xbc");
+
+    cr_assert_str_eq(weft_context_get_name(context), "a?b?? c\xc3\xbc");
+    weft_context_unref(context);
+}
+
 Test(context, numbered_is_named_prefix_and_number)
 {
     weft_context *context = weft_context_new_numbered("GET", 42);

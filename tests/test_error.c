@@ -244,6 +244,20 @@ Test(error, takes_one_payload_and_drops_a_second)
     cr_assert_eq(w.drops, 1);
 }
 
+Test(error, a_borrowed_payload_counts_as_one)
+{
+    struct value v = {"v", 0};
+    int borrowed;
+    weft_error *error = weft_error_with_payload(weft_error_new(&BROKEN, "x"), weft_ok(&borrowed));
+
+    log_capture();
+    error = weft_error_with_payload(error, value_of(&v));
+    cr_assert_eq(v.drops, 1);
+    cr_assert_eq(weft_error_get_payload(error, NULL), &borrowed);
+    cr_assert_eq(log_count("misuse"), 1);
+    weft_error_unref(error);
+}
+
 Test(error, takes_one_cause_and_drops_a_second)
 {
     weft_error *first = weft_error_new(&BROKEN, "first"), *second = weft_error_new(&BROKEN, "second");

@@ -168,6 +168,19 @@ Test(log, escapes_are_not_cut_in_the_middle)
     }
 }
 
+Test(log, lines_that_escapes_make_too_long_are_cut)
+{
+    char text[4096] = "\n";
+
+    weft_log_set_sink(keep_last, NULL);
+    memset(text + 1, 'x', sizeof text - 2);
+    weft_log_info("%s", text);
+    text[4092] = '\0'; /* three of the four bytes of the escape are what it is longer by */
+    cr_assert_eq(strlen(last_message), 4095);
+    cr_assert_arr_eq(last_message, "\\x0a", 4);
+    cr_assert_str_eq(last_message + 4, text + 1);
+}
+
 static weft_result log_the_worst_line(void *unused)
 {
     char text[6001];
