@@ -765,12 +765,13 @@ Test(error_print_json, nests_causes_as_deep_as_they_are)
 
 /* ---- long chains ---- */
 
-static size_t count(const char *text, const char *part)
+/* Not by strstr, which looks at the whole string each time under AddressSanitizer. */
+static size_t count(const char *text, size_t length, const char *part)
 {
-    size_t found = 0;
+    size_t found = 0, part_length = strlen(part);
 
-    for (const char *at = strstr(text, part); at; at = strstr(at + 1, part))
-        found++;
+    for (const char *at = text; at + part_length <= text + length; at++)
+        found += *at == *part && memcmp(at, part, part_length) == 0;
     return found;
 }
 
@@ -788,7 +789,7 @@ static void print_a_long_chain(void *unused)
 
         cr_assert_eq(prints[i](error, text, length + 1), length);
         cr_assert_eq(strlen(text), length);
-        cr_assert_eq(count(text, joints[i]), CAUSES - 1);
+        cr_assert_eq(count(text, length, joints[i]), CAUSES - 1);
         free(text);
     }
     weft_error_unref(error);
