@@ -186,6 +186,13 @@ static void note_failure(weft_deferred *d)
     d->fired.failed_in = weft__context_ref(weft__thread.context);
 }
 
+/* The error of `d` has been taken, and is somebody else's now. */
+static void forget_failure(weft_deferred *d)
+{
+    weft_context_unref(d->fired.failed_in);
+    d->flags &= (uint16_t)~WEFT__REPORTED;
+}
+
 weft_deferred *weft_deferred_with_at(weft_result result, const weft_place *place)
 {
     weft_deferred *d;
@@ -345,12 +352,15 @@ bool weft__deferred_waits_for(const weft_deferred *inner, const weft_deferred *d
     return inner == d;
 }
 
-/* `d`, done, gets what `inner`, ready or running, has. An error takes along where it came about. */
+/* `d`, done, gets what `inner`, ready or running, has. An error takes along where it came about, and that it was reported. */
 static inline void move_result(weft_deferred *d, weft_deferred *inner)
 {
     set_result(d, get_result(inner));
-    if (__builtin_expect(d->result.type == &weft_error_type, 0))
+    if (__builtin_expect(d->result.type == &weft_error_type, 0)) {
         d->fired.failed_in = inner->fired.failed_in;
+        d->flags |= inner->flags & WEFT__REPORTED;
+        inner->flags &= (uint16_t)~WEFT__REPORTED;
+    }
     inner->result = weft_ok(NULL);
 }
 
@@ -428,7 +438,7 @@ static inline void call(weft_deferred *d, const struct weft__entry *entry)
 
     if (fn) {
         if (__builtin_expect(failed, 0))
-            weft_context_unref(d->fired.failed_in);
+            forget_failure(d);
         d->result = weft_ok(NULL);
         if (context == &any_context) {
             result = fn(result, entry->arg);
@@ -882,7 +892,7 @@ weft_result weft_deferred_take_result(weft_deferred *d)
     if (!weft__deferred_ready(d) || d->flags & WEFT__CONSUMED)
         return refuse_to_take(d);
     if (weft_failed(result))
-        weft_context_unref(d->fired.failed_in);
+        forget_failure(d);
     d->result = weft_ok(NULL);
     d->flags |= WEFT__CONSUMED;
     return result;

@@ -30,7 +30,7 @@ enum weft__deferred_flag {
     WEFT__FOLLOWS = 1 << 9,    /* a fiber's: while it is pending, a cancel goes on to `*awaited` */
     WEFT__OWNING = 1 << 10,    /* pending: its canceller's argument is to be released */
     WEFT__UNWANTED = 1 << 11,  /* whoever holds it cancelled it: a cancellation that comes of it is no news */
-    WEFT__REPORTED = 1 << 12,  /* its error was told at the end of a loop */
+    WEFT__REPORTED = 1 << 12,  /* done: its error was told already, at the end of a loop */
 };
 
 struct weft_deferred {

@@ -30,13 +30,14 @@ void weft_unhandled_log(const weft_unhandled *unhandled, void *arg)
     weft__context_swap(previous);
 }
 
-void weft__unhandled_report(const weft_deferred *d)
+void weft__unhandled_report(weft_deferred *d)
 {
     weft_error *error = d->result.value;
     weft_unhandled unhandled = {error, d->made_at, d->fired.at, d->fired.failed_in};
 
     if (d->flags & WEFT__REPORTED || (d->flags & WEFT__UNWANTED && weft_error_is(error, &WEFT_CANCELLED)))
         return;
+    d->flags |= WEFT__REPORTED;
     hook(&unhandled, hook_arg);
 }
 
@@ -70,10 +71,8 @@ void weft_deferred_report_unhandled(void)
     for (size_t i = 0; i < living.count; i++) {
         weft_deferred *d = living.list[i];
 
-        if (holds_error(d)) {
+        if (holds_error(d))
             weft__unhandled_report(d);
-            d->flags |= WEFT__REPORTED;
-        }
         weft_deferred_unref(d);
     }
     weft_free(living.list);

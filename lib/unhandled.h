@@ -4,7 +4,7 @@
 
 #include <weft/deferred.h>
 
-/* `d` holds an error and is about to go: tells the hook, unless that was done or it is a cancellation that was asked for. */
-void weft__unhandled_report(const weft_deferred *d);
+/* `d` holds an error: tells the hook, unless that was done or it is a cancellation that was asked for. */
+void weft__unhandled_report(weft_deferred *d);
 
 #endif

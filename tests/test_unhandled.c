@@ -131,6 +131,38 @@ Test(unhandled, r41_errors_of_the_living_are_reported_at_the_end_of_a_loop_once)
     weft_deferred_unref(asked);
 }
 
+Test(unhandled, r41_error_that_was_reported_is_not_reported_again_where_it_moves)
+{
+    weft_deferred *inner = done(broken()), *outer;
+
+    hear();
+    weft_deferred_report_unhandled();
+    cr_assert_str_eq(trace_text(), "hook:broken@-");
+    outer = waiting_for(inner);
+    weft_deferred_unref(inner);
+    weft_deferred_unref(outer);
+    cr_assert_str_eq(trace_text(), "");
+}
+
+static weft_result fail_again(weft_result result, void *unused)
+{
+    (void)unused;
+    weft_result_drop(result);
+    return weft_fail(weft_error_new(&WEFT_TIMED_OUT, "another"));
+}
+
+Test(unhandled, r41_new_error_of_a_deferred_whose_old_one_was_reported_is_reported)
+{
+    weft_deferred *d = done(broken());
+
+    hear();
+    weft_deferred_report_unhandled();
+    cr_assert_str_eq(trace_text(), "hook:broken@-");
+    weft_deferred_add_errback(d, fail_again, NULL);
+    weft_deferred_unref(d);
+    cr_assert_str_eq(trace_text(), "hook:timed_out@-");
+}
+
 Test(unhandled, r41_error_that_still_waits_for_its_errback_is_not_reported)
 {
     weft_deferred *d = done(broken());
