@@ -369,7 +369,7 @@ static inline void move_result(weft_deferred *d, weft_deferred *inner)
 static bool chain(weft_deferred *d, weft_deferred *inner)
 {
     if (inner == d) {
-        fail_with_misuse(d, d->made_at, "a deferred was to wait for itself: a callback returned its own deferred");
+        fail_with_misuse(d, d->made_at, "a deferred was to wait for itself");
     } else if (inner->flags & WEFT__CONSUMED) {
         fail_with_misuse(d, inner->made_at, "a deferred was to wait for one that somebody else waits for, or waited for");
     } else if (weft__deferred_ready(inner)) {
@@ -409,8 +409,17 @@ static void release_next(weft_deferred *d)
         release(&entry);
 }
 
-/* A callback of `d` has returned an error, or `d` one that waits; `context` is the callback's, with its reference. */
-static __attribute__((noinline)) void call_ended(weft_deferred *d, weft_result result, weft_context *context)
+static void returned_its_own(weft_deferred *d, weft_callback_fn *fn)
+{
+    d->result = weft_fail(weft_error_new_at(&WEFT_MISUSE, d->made_at,
+                                            "the callback at %p returned its own deferred, to wait for itself", (void *)fn));
+    note_failure(d);
+    weft_deferred_unref(d);
+}
+
+/* `fn`, a callback of `d`, has returned an error or a deferred; `context` is the callback's, with its reference. */
+static __attribute__((noinline)) void call_ended(weft_deferred *d, weft_result result, weft_context *context,
+                                                 weft_callback_fn *fn)
 {
     bool of_its_own = context != &any_context;
 
@@ -418,7 +427,10 @@ static __attribute__((noinline)) void call_ended(weft_deferred *d, weft_result r
         release_next(d);
         if (of_its_own)
             weft_context_unref(context);
-        chain(d, result.value);
+        if (result.value == d)
+            returned_its_own(d, fn);
+        else
+            chain(d, result.value);
     } else {
         set_result(d, result);
         if (of_its_own)
@@ -449,7 +461,7 @@ static inline void call(weft_deferred *d, const struct weft__entry *entry)
             context = weft__context_swap(firer); /* or another, which the callback left behind */
         }
         if (__builtin_expect(result.type == &weft_deferred_type || result.type == &weft_error_type, 0)) {
-            call_ended(d, result, context);
+            call_ended(d, result, context, fn);
             return;
         }
         set_result(d, result);
@@ -887,7 +899,7 @@ static __attribute__((noinline)) weft_result refuse_to_take(const weft_deferred 
 
 weft_result weft_deferred_take_result(weft_deferred *d)
 {
-    weft_result result = d->result;
+    weft_result result = get_result(d);
 
     if (!weft__deferred_ready(d) || d->flags & WEFT__CONSUMED)
         return refuse_to_take(d);

@@ -10,7 +10,7 @@
  *
  * References belong to those who can fire or add. When the last one of a pending deferred goes, whoever waits for it gets
  * WEFT_ORPHANED (or the cancellation, if one was asked). An error that nobody took is reported when the last reference goes;
- * a cancellation that its owner asked for is not.
+ * a cancellation is not, in a deferred that was cancelled by whoever held it.
  *
  * One consumer: weft_await, forwarding, and returning one from a callback, hand a deferred over for good; handing it over
  * a second time is a WEFT_MISUSE error for the second. A deferred belongs to the thread that made it. */
@@ -97,7 +97,7 @@ static inline weft_deferred *weft_deferred_add_both(weft_deferred *deferred, wef
 #define weft_deferred_add_timeout(deferred, clock, seconds)                                                         \
     weft_deferred_add_timeout_at(deferred, clock, seconds, NULL, NULL, WEFT_HERE)
 /* The same with an answer of one's own: when the time has run out, `on_timeout` takes whatever comes out then, a value too,
- * and what it returns is the result. It is not called for a result in time, nor for a cancel before. `arg` is borrowed
+ * and what it returns is the result. It is not called for a result in time, also when that is a cancellation. `arg` is borrowed
  * until the pair that this adds has had its turn. */
 #define weft_deferred_add_timeout_with(deferred, clock, seconds, on_timeout, arg)                                   \
     weft_deferred_add_timeout_at(deferred, clock, seconds, on_timeout, arg, WEFT_HERE)
