@@ -162,9 +162,11 @@ $(SHARED): $(OUT)/sources
 	$Q$(CC) -shared -Wl,-soname,$(@F).$(SOVERSION) $(SO_LDFLAGS) $(ALL_LDFLAGS) -o $@.$(VERSION) $(filter %.o,$^) -L$(@D) $(NEEDS)
 	@ln -sf $(@F).$(VERSION) $@.$(SOVERSION); ln -sf $(@F).$(VERSION) $@
 
-# Programs link the static libraries: they run where they lie, and tests see what is private.
+# Programs link the static libraries: they run where they lie, and tests see what is private. Benches link the shared ones,
+# which users get, found from where the program lies; with a sanitizer there are none.
 .SECONDEXPANSION:
-LINK = @mkdir -p $(@D); $(if $(V),set -x;) $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(STATIC) $(LDLIBS)
+LIBS = $(STATIC)
+LINK = @mkdir -p $(@D); $(if $(V),set -x;) $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS) $(LDLIBS)
 $(OUT)/weft-tests: $(test_OBJ) $(STATIC) $(OUT)/sources
 	$(LINK) $(TESTLIBS)
 $(OUT)/planted: $(OUT)/obj/tests/planted/planted.o $(filter %/support/test.o %_runner.o,$(test_OBJ)) $(STATIC)
@@ -173,7 +175,8 @@ $(EXAMPLES): $(OUT)/%: $$(call obj,$$(wildcard docs/examples/$$*/*.c)) $(STATIC)
 	$(LINK)
 $(SERVED): $(OUT)/%: $(OUT)/obj/tests/integration/%.o $(STATIC)
 	$(LINK)
-$(BENCHES): $(OUT)/%: $(OUT)/obj/%.o $(STATIC)
+$(BENCHES): private LIBS = -Wl,--as-needed -Wl,-rpath,'$$ORIGIN/../../lib' $(or $(SHARED),$(STATIC))
+$(BENCHES): $(OUT)/%: $(OUT)/obj/%.o $(or $(SHARED),$(STATIC))
 	$(LINK)
 
 install: $(STATIC) $(SHARED)
