@@ -78,7 +78,7 @@ STATIC   = $(addprefix $(OUT)/lib/libweft,-http.a .a -core.a)
 SHARED   = $(if $(SAN),,$(addprefix $(OUT)/lib/libweft,-http.so .so -core.so))
 EXAMPLES = $(addprefix $(OUT)/,$(notdir $(patsubst %/,%,$(wildcard docs/examples/*/))))
 SERVED   = $(patsubst tests/integration/%.c,$(OUT)/%,$(wildcard tests/integration/serve_*.c))
-BENCHES  = $(patsubst %.c,$(OUT)/%,$(wildcard bench/*/*.c))
+BENCHES  = $(patsubst %.c,$(OUT)/%,$(filter-out %_object.c,$(wildcard bench/*/*.c)))
 
 # Use every core, unless the caller chose; without built-in rules make looks at fewer files.
 ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
@@ -139,6 +139,7 @@ $(addprefix $(LLHTTP)/,api.c http.c llhttp.c): | dependencies ;
 $(core_OBJ) $(weft_OBJ): private EXTRA = $(LIB_CFLAGS)
 $(http_OBJ): private EXTRA = $(LIB_CFLAGS) $(HTTP_CPPFLAGS)
 $(test_OBJ) $(OUT)/obj/tests/planted/planted.o: private EXTRA = $(TEST_CPPFLAGS)
+$(OUT)/obj/bench/%_object.o: private EXTRA = $(LIB_CFLAGS)
 
 # Written only when their text changes: other flags compile everything again, other sources link again.
 $(OUT)/flags: stamp = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(LIB_CFLAGS) $(HTTP_CPPFLAGS) $(TEST_CPPFLAGS) $(ALL_LDFLAGS) $(SO_LDFLAGS)
@@ -175,9 +176,14 @@ $(EXAMPLES): $(OUT)/%: $$(call obj,$$(wildcard docs/examples/$$*/*.c)) $(STATIC)
 	$(LINK)
 $(SERVED): $(OUT)/%: $(OUT)/obj/tests/integration/%.o $(STATIC)
 	$(LINK)
-$(BENCHES): private LIBS = -Wl,--as-needed -Wl,-rpath,'$$ORIGIN/../../lib' $(or $(SHARED),$(STATIC))
+$(BENCHES): private LIBS = -Wl,--as-needed -Wl,-rpath,'$$ORIGIN:$$ORIGIN/../../lib' $(filter %_object.so,$^) $(or $(SHARED),$(STATIC))
 $(BENCHES): $(OUT)/%: $(OUT)/obj/%.o $(or $(SHARED),$(STATIC))
 	$(LINK)
+# What a bench compares weft's libraries with stands in one of its own.
+$(OUT)/bench/deferred/limit: $(OUT)/bench/deferred/limit_object.so
+$(OUT)/bench/%_object.so: $(OUT)/obj/bench/%_object.o
+	@mkdir -p $(@D)
+	$Q$(CC) -shared -Wl,-soname,$(@F) $(SO_LDFLAGS) $(ALL_LDFLAGS) -o $@ $<
 
 install: $(STATIC) $(SHARED)
 	install -d $(DESTDIR)$(libdir)/pkgconfig $(DESTDIR)$(includedir)/weft
