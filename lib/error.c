@@ -23,6 +23,7 @@ struct weft_error {
     uint32_t references;
     uint16_t trace_length;
     uint16_t trace_capacity;
+    size_t index_plus_one; /* which member failed with it; 0: none */
     weft_error *origin; /* NULL: this is the origin, and what follows but the trace is set */
     const weft_error_kind *kind;
     const weft_place *place;
@@ -40,9 +41,12 @@ const weft_error_kind WEFT_TIMED_OUT = {"timed_out", &WEFT_FAILURE};
 const weft_error_kind WEFT_ORPHANED = {"orphaned", &WEFT_FAILURE};
 const weft_error_kind WEFT_MISUSE = {"misuse", &WEFT_FAILURE};
 const weft_error_kind WEFT_ALREADY_CALLED = {"already_called", &WEFT_MISUSE};
+const weft_error_kind WEFT_FAILURE_GROUP = {"failure_group", &WEFT_FAILURE};
+const weft_error_kind WEFT_FIRST_ERROR = {"first_error", &WEFT_FAILURE};
 const weft_error_kind WEFT_CANCELLED = {"cancelled", NULL};
 const weft_error_kind WEFT_CLIENT_GONE = {"client_gone", &WEFT_CANCELLED};
 const weft_error_kind WEFT_SHUTDOWN = {"shutdown", &WEFT_CANCELLED};
+const weft_error_kind WEFT_SIBLING_FAILED = {"sibling_failed", &WEFT_CANCELLED};
 
 static const weft_error *origin_of(const weft_error *error)
 {
@@ -207,6 +211,7 @@ static weft_error *error_branch(weft_error *error)
     weft_error *branch = error_alloc(0);
 
     branch->origin = error->origin ? weft_error_ref(error->origin) : weft_error_ref(error);
+    branch->index_plus_one = error->index_plus_one;
     branch->trace_length = branch->trace_capacity = error->trace_length;
     if (error->trace_length) {
         branch->trace = weft_alloc(error->trace_length * sizeof(const weft_place *));
@@ -237,17 +242,35 @@ weft_error *weft_error_passed(weft_error *error, const weft_place *place)
     return error;
 }
 
+weft_error *weft_error_with_index(weft_error *error, size_t index)
+{
+    if (error->references > 1)
+        error = error_branch(error);
+    error->index_plus_one = index + 1;
+    return error;
+}
+
 /* ---- asking ---- */
+
+static bool kind_is(const weft_error_kind *kind, const weft_error_kind *ancestor)
+{
+    while (kind && kind != ancestor)
+        kind = kind->parent;
+    return kind != NULL;
+}
 
 bool weft_error_is(const weft_error *error, const weft_error_kind *kind)
 {
+    const weft_error *cause;
+
     if (!error)
         return false;
-    for (const weft_error_kind *k = weft_error_get_kind(error); k; k = k->parent) {
-        if (k == kind)
-            return true;
+    /* A wrapper must not make a failure of a cancellation. */
+    if (kind == &WEFT_FAILURE || kind_is(kind, &WEFT_CANCELLED)) {
+        while (kind_is(weft_error_get_kind(error), &WEFT_FIRST_ERROR) && (cause = weft_error_get_cause(error)))
+            error = cause;
     }
-    return false;
+    return kind_is(weft_error_get_kind(error), kind);
 }
 
 bool weft_error_same(const weft_error *error, const weft_error *other)
@@ -285,6 +308,14 @@ void *weft_error_get_payload(const weft_error *error, const weft_type *type)
     weft_result payload = origin_of(error)->payload;
 
     return payload.type == type ? payload.value : NULL;
+}
+
+bool weft_error_get_index(const weft_error *error, size_t *index)
+{
+    if (!error->index_plus_one)
+        return false;
+    *index = error->index_plus_one - 1;
+    return true;
 }
 
 size_t weft_error_get_trace(const weft_error *error, const weft_place *const **places)

@@ -44,6 +44,7 @@ Test(error, any_failure_never_matches_a_cancellation)
     cr_assert(is_kind(&USER_LEFT, &WEFT_CANCELLED));
     cr_assert(is_kind(&WEFT_CLIENT_GONE, &WEFT_CANCELLED));
     cr_assert(is_kind(&WEFT_SHUTDOWN, &WEFT_CANCELLED));
+    cr_assert(is_kind(&WEFT_SIBLING_FAILED, &WEFT_CANCELLED));
 }
 
 Test(error, a_failure_is_never_a_cancellation)
@@ -90,6 +91,50 @@ Test(error, no_error_is_of_no_kind)
 {
     cr_assert_not(weft_error_is(NULL, &WEFT_FAILURE));
     cr_assert_not(weft_error_is(NULL, &WEFT_CANCELLED));
+}
+
+/* A WEFT_FIRST_ERROR around an error of that kind. */
+static bool wrapper_is(const weft_error_kind *inside, const weft_error_kind *kind)
+{
+    weft_auto(weft_error_unref) weft_error *error =
+        weft_error_caused_by(weft_error_new(&WEFT_FIRST_ERROR, "x"), weft_error_new(inside, "y"));
+
+    return weft_error_is(error, kind);
+}
+
+Test(error, n15_a_wrapper_around_a_cancellation_counts_as_one)
+{
+    cr_assert(wrapper_is(&USER_LEFT, &WEFT_FIRST_ERROR));
+    cr_assert(wrapper_is(&USER_LEFT, &WEFT_CANCELLED));
+    cr_assert(wrapper_is(&USER_LEFT, &WEFT_CLIENT_GONE));
+    cr_assert(wrapper_is(&USER_LEFT, &USER_LEFT));
+    cr_assert_not(wrapper_is(&USER_LEFT, &WEFT_SHUTDOWN));
+    cr_assert_not(wrapper_is(&USER_LEFT, &WEFT_FAILURE));
+}
+
+Test(error, n15_a_wrapper_around_a_failure_is_one_of_its_own_kind)
+{
+    cr_assert(wrapper_is(&ROOM_FULL, &WEFT_FIRST_ERROR));
+    cr_assert(wrapper_is(&ROOM_FULL, &WEFT_FAILURE));
+    cr_assert_not(wrapper_is(&ROOM_FULL, &ROOM_FULL));
+    cr_assert_not(wrapper_is(&ROOM_FULL, &WEFT_CANCELLED));
+}
+
+Test(error, n15_wrappers_in_wrappers_are_looked_through)
+{
+    weft_error *error = weft_error_new(&WEFT_SHUTDOWN, "x");
+
+    for (int i = 0; i < 3; i++)
+        error = weft_error_caused_by(weft_error_new(&WEFT_FIRST_ERROR, "y"), error);
+    cr_assert(weft_error_is(error, &WEFT_SHUTDOWN));
+    cr_assert_not(weft_error_is(error, &WEFT_FAILURE));
+    weft_error_unref(error);
+}
+
+Test(error, n15_a_wrapper_of_nothing_is_a_failure)
+{
+    cr_assert(is_kind(&WEFT_FIRST_ERROR, &WEFT_FAILURE));
+    cr_assert_not(is_kind(&WEFT_FIRST_ERROR, &WEFT_CANCELLED));
 }
 
 /* ---- what it says ---- */
@@ -499,6 +544,47 @@ static void branch_again_and_again(void *unused)
 Test(error_trace, passing_on_a_shared_error_for_ever_stays_flat)
 {
     with_small_stack(branch_again_and_again, NULL);
+}
+
+/* ---- the index ---- */
+
+Test(error, has_no_index_until_it_is_given_one)
+{
+    weft_error *error = weft_error_new(&BROKEN, "m");
+    size_t index = 7;
+
+    cr_assert_not(weft_error_get_index(error, &index));
+    cr_assert_eq(index, 7);
+    cr_assert_eq(weft_error_with_index(error, 0), error);
+    cr_assert(weft_error_get_index(error, &index));
+    cr_assert_eq(index, 0);
+    weft_error_unref(error);
+}
+
+Test(error, with_an_index_leaves_one_that_others_hold_alone)
+{
+    weft_error *origin = weft_error_new(&BROKEN, "m"), *branch = weft_error_with_index(weft_error_ref(origin), 3);
+    size_t index = 7;
+
+    cr_assert_not(weft_error_get_index(origin, &index));
+    cr_assert(weft_error_get_index(branch, &index));
+    cr_assert_eq(index, 3);
+    cr_assert(weft_error_same(origin, branch));
+    weft_error_unref(origin);
+    weft_error_unref(branch);
+}
+
+Test(error, keeps_its_index_when_it_is_passed_on)
+{
+    weft_error *error = weft_error_with_index(weft_error_new(&BROKEN, "m"), 3);
+    weft_error *branch = passed(weft_error_ref(error), &a);
+    size_t index = 7;
+
+    cr_assert_neq(branch, error);
+    cr_assert(weft_error_get_index(branch, &index));
+    cr_assert_eq(index, 3);
+    weft_error_unref(error);
+    weft_error_unref(branch);
 }
 
 /* ---- printing ---- */

@@ -28,10 +28,16 @@ WEFT_API extern const weft_error_kind WEFT_TIMED_OUT;      /* weft_deferred_add_
 WEFT_API extern const weft_error_kind WEFT_ORPHANED;       /* the last one who could have fired a deferred let go of it */
 WEFT_API extern const weft_error_kind WEFT_MISUSE;         /* a rule of this library was broken by its caller */
 WEFT_API extern const weft_error_kind WEFT_ALREADY_CALLED; /* a misuse: a deferred was fired twice */
+WEFT_API extern const weft_error_kind WEFT_FAILURE_GROUP;  /* all members failed (weft/gather.h); payload: weft_results */
 
-WEFT_API extern const weft_error_kind WEFT_CANCELLED;   /* somebody asked for the work to stop */
-WEFT_API extern const weft_error_kind WEFT_CLIENT_GONE; /* … because whoever wanted the result has left */
-WEFT_API extern const weft_error_kind WEFT_SHUTDOWN;    /* … because the program ends */
+/* A wrapper: one member failed, with the error that is this one's cause. Around a cancellation it counts as cancelled and
+ * not as a failure: for the two roots and for what is below WEFT_CANCELLED, weft_error_is answers as for the cause. */
+WEFT_API extern const weft_error_kind WEFT_FIRST_ERROR;
+
+WEFT_API extern const weft_error_kind WEFT_CANCELLED;      /* somebody asked for the work to stop */
+WEFT_API extern const weft_error_kind WEFT_CLIENT_GONE;    /* … because whoever wanted the result has left */
+WEFT_API extern const weft_error_kind WEFT_SHUTDOWN;       /* … because the program ends */
+WEFT_API extern const weft_error_kind WEFT_SIBLING_FAILED; /* … because another of those gathered with it failed: the cause */
 
 /* ---- making ----------------------------------------------------------------------------------------------------- */
 
@@ -59,6 +65,10 @@ WEFT_API weft_error *weft_error_unref(weft_error *error); /* NULL is fine; retur
  * touched: what comes back is then another object for the same error. A place named twice in a row counts once. */
 WEFT_API weft_error *weft_error_passed(weft_error *error, const weft_place *place) WEFT_MUST_USE;
 
+/* Takes an error and gives it back marked as that of member `index` of what was gathered or mapped. As with the trace, one
+ * that somebody else holds too is not touched; one that passes through two such calls has the index of the last. */
+WEFT_API weft_error *weft_error_with_index(weft_error *error, size_t index) WEFT_MUST_USE;
+
 /* For a call that returns `weft_error *`, in a function that returns weft_result: goes on when it succeeded; otherwise returns
  * from the calling function with the failure, this place added to its trace. Beside WEFT_TRY, which is for results. */
 #define WEFT_CHECK(error)                                                                                           \
@@ -82,6 +92,9 @@ WEFT_API const weft_place *weft_error_get_place(const weft_error *error); /* whe
 WEFT_API int64_t weft_error_get_time(const weft_error *error);
 WEFT_API weft_error *weft_error_get_cause(const weft_error *error);       /* or NULL */
 WEFT_API void *weft_error_get_payload(const weft_error *error, const weft_type *type); /* NULL unless of that type */
+
+/* Which member of what was gathered or mapped failed with it, in `*index`; false, and `*index` untouched, when none did. */
+WEFT_API bool weft_error_get_index(const weft_error *error, size_t *index);
 
 /* The places it passed, innermost first; at most the first 32 are kept. Returns their number. */
 WEFT_API size_t weft_error_get_trace(const weft_error *error, const weft_place *const **places);
