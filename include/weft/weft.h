@@ -11,9 +11,11 @@
 #include <weft/deferred.h>
 #include <weft/error.h>
 #include <weft/fiber.h>
+#include <weft/gather.h>
 #include <weft/live.h>
 #include <weft/log.h>
 #include <weft/reactor.h>
 #include <weft/result.h>
+#include <weft/results.h>
 
 #endif

@@ -49,16 +49,38 @@ weft_result value_of(struct value *value)
 
 const weft_error_kind BROKEN = {"broken", &WEFT_FAILURE};
 
-static void describe(weft_result result, char *text, size_t size)
+static size_t describe(weft_result result, char *text, size_t size);
+
+static size_t describe_all(const weft_results *results, char *text, size_t size)
 {
+    size_t length = (size_t)snprintf(text, size, "[");
+
+    for (size_t i = 0; i < results->count; i++) {
+        length += (size_t)snprintf(text + length, size - length, i ? " " : "");
+        length += describe(results->items[i], text + length, size - length);
+    }
+    return length + (size_t)snprintf(text + length, size - length, "]");
+}
+
+/* Returns the length. */
+static size_t describe(weft_result result, char *text, size_t size)
+{
+    const weft_indexed *indexed = result.value;
+
     if (weft_failed(result))
-        snprintf(text, size, "!%s", weft_error_get_kind(weft_failed(result))->name);
-    else if (result.type == &weft_int_type)
-        snprintf(text, size, "%ld", (long)(intptr_t)result.value);
-    else if (result.type == &value_type)
-        snprintf(text, size, "%s", ((struct value *)result.value)->name);
-    else
-        snprintf(text, size, "%s", result.value ? "borrowed" : "nil");
+        return (size_t)snprintf(text, size, "!%s", weft_error_get_kind(weft_failed(result))->name);
+    if (result.type == &weft_int_type)
+        return (size_t)snprintf(text, size, "%ld", (long)(intptr_t)result.value);
+    if (result.type == &value_type)
+        return (size_t)snprintf(text, size, "%s", ((struct value *)result.value)->name);
+    if (result.type == &weft_results_type)
+        return describe_all(result.value, text, size);
+    if (result.type == &weft_indexed_type) {
+        size_t length = (size_t)snprintf(text, size, "#%zu:", indexed->index);
+
+        return length + describe(indexed->result, text + length, size - length);
+    }
+    return (size_t)snprintf(text, size, "%s", result.value ? "borrowed" : "nil");
 }
 
 const char *told(weft_result result)
@@ -71,6 +93,12 @@ const char *told(weft_result result)
 }
 
 /* ---- callbacks ---- */
+
+weft_result note_last(weft_result result, void *label)
+{
+    trace("%s=%s", (const char *)label, told(result));
+    return weft_ok(NULL);
+}
 
 weft_result note(weft_result result, void *label)
 {

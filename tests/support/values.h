@@ -1,8 +1,8 @@
 /* tests/support/values.h: what the tests of the core pass around and write down.
  *
  * A test is a process, so what happened in it is one line of text, which every helper below adds to: one word per
- * event, "a=5 b=!cancelled". A result is written as its number, its value's name, "nil" for success with no value, or
- * "!" and its error's kind. */
+ * event, "a=5 b=!cancelled". A result is written as its number, its value's name, "nil" for success with no value,
+ * "!" and its error's kind, "[1 2]" for a weft_results, "#1:5" for a weft_indexed. */
 #ifndef WEFT_TEST_VALUES_H
 #define WEFT_TEST_VALUES_H
 
@@ -31,6 +31,7 @@ const char *told(weft_result result);
 /* ---- callbacks; `arg` is what the comment says ---- */
 
 weft_result note(weft_result result, void *label);         /* traces "label=result", passes the result on */
+weft_result note_last(weft_result result, void *label);    /* traces "label=result", drops it, returns nothing */
 weft_result note_context(weft_result result, void *label); /* traces "label@context", passes the result on */
 weft_result return_int(weft_result result, void *number);
 weft_result return_broken(weft_result result, void *unused);
