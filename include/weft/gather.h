@@ -1,4 +1,5 @@
-/* weft/gather.h: one deferred for what many bring: all of them, the first, each with its own outcome.
+/* weft/gather.h: one deferred for what many bring: all of them, the first, each with its own outcome; and a bounded
+ * parallel map.
  *
  * Every function here returns a deferred, with one reference, the caller's, that has not failed to be made: what is wrong
  * with the arguments is its WEFT_MISUSE error. Each takes one reference to every deferred of the array, its members, and
@@ -71,6 +72,22 @@ WEFT_API weft_deferred *weft_deferred_list_at(weft_deferred *const *deferreds, s
 #define weft_race(deferreds, count) weft_race_at(deferreds, count, WEFT_HERE)
 WEFT_API weft_deferred *weft_race_at(weft_deferred *const *deferreds, size_t count, const weft_place *place)
     __attribute__((returns_nonnull)) WEFT_MUST_USE;
+
+/* ---- a bounded parallel map -------------------------------------------------------------------------------------- */
+
+/* The work on item `index`: a value, a failure, or weft_later(d), which must not be consumed. Runs in the log context in which
+ * the map was made, inside the call that made it or that fired an earlier item's deferred; so it must not wait itself: for
+ * code that does, return weft_later(weft_spawn(…)). May do anything, also cancel the map. */
+typedef weft_result weft_map_fn(size_t index, void *arg);
+
+/* Calls fn(0, arg) to fn(count - 1, arg), in that order, each as soon as fewer than `limit` of those before are still under
+ * way, and brings a weft_results of their values in that order; at once when there is none to call. `arg` is borrowed
+ * until the deferred is fired. At the first error, and when it is cancelled, no further item is begun, and the deferred
+ * is fired when those under way have ended: as with weft_gather_results. Cancelled with items left it fails with the
+ * cancellation, if with no other error. A `limit` of 0 is a WEFT_MISUSE. */
+#define weft_parallel_map(count, limit, fn, arg) weft_parallel_map_at(count, limit, fn, arg, WEFT_HERE)
+WEFT_API weft_deferred *weft_parallel_map_at(size_t count, size_t limit, weft_map_fn *fn, void *arg,
+                                             const weft_place *place) __attribute__((returns_nonnull)) WEFT_MUST_USE;
 
 /* ---- a deferred for what is there already -------------------------------------------------------------------------- */
 
