@@ -21,7 +21,7 @@ static void fail(struct weft__many *many, size_t index, weft_error *error)
     weft__many_decide(many, weft_fail(outcome));
     if (many->waiting && !many->early && !many->reason)
         weft__many_stop(many, weft_error_caused_by(
-            weft_error_new_at(&WEFT_SIBLING_FAILED, many->place, "member %zu of those gathered has failed", index),
+            weft_error_new_at(&WEFT_SIBLING_FAILED, many->place, "member %zu has failed", index),
             weft_error_ref(outcome)));
 }
 
@@ -44,7 +44,8 @@ weft_result weft__gather_arrived(struct weft__many *many, size_t index, weft_def
 weft_deferred *weft_gather_results_at(weft_deferred *const *deferreds, size_t count, unsigned flags,
                                       const weft_place *place)
 {
-    static const struct weft__many_rules rules = {.arrived = weft__gather_arrived, .completed = weft__many_give_results};
+    static const struct weft__many_rules rules = {
+        .arrived = weft__gather_arrived, .completed = weft__many_give_results};
 
     return weft__many_wait(&rules, deferreds, count, flags, flags & WEFT_GATHER_LET_RUN, place);
 }
@@ -54,7 +55,7 @@ weft_deferred *weft_gather_results_at(weft_deferred *const *deferreds, size_t co
 weft_error *weft__first_error(const struct weft__many *many, size_t index, weft_error *error)
 {
     weft_error *wrapper =
-        weft_error_new_at(&WEFT_FIRST_ERROR, many->place, "member %zu of those gathered was the first to fail", index);
+        weft_error_new_at(&WEFT_FIRST_ERROR, many->place, "member %zu was the first to fail", index);
 
     return weft_error_with_index(weft_error_caused_by(wrapper, error), index);
 }

@@ -201,8 +201,8 @@ size_t weft__many_size(size_t size, size_t count)
     return size + count * sizeof(weft_result);
 }
 
-weft_deferred *weft__many_init(struct weft__many *many, void *memory, const struct weft__many_rules *rules, size_t count,
-                               const weft_place *place)
+weft_deferred *weft__many_init(struct weft__many *many, void *memory, const struct weft__many_rules *rules,
+                               size_t count, const weft_place *place)
 {
     *many = (struct weft__many){.rules = rules, .memory = memory, .place = place, .holds = 1};
     many->results.count = count;

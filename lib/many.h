@@ -52,8 +52,9 @@ WEFT_INTERNAL weft_deferred *weft__many_wait(const struct weft__many_rules *rule
 /* How large the memory for `count` members is that begins with something of `size` bytes, a weft__many at its end. */
 WEFT_INTERNAL size_t weft__many_size(size_t size, size_t count);
 /* Returns the deferred, the caller's. `many` is held once. */
-WEFT_INTERNAL weft_deferred *weft__many_init(struct weft__many *many, void *memory, const struct weft__many_rules *rules,
-                                             size_t count, const weft_place *place);
+WEFT_INTERNAL weft_deferred *weft__many_init(struct weft__many *many, void *memory,
+                                             const struct weft__many_rules *rules, size_t count,
+                                             const weft_place *place);
 /* Both while it is held, each index once. Waits for a member, and takes the reference. */
 WEFT_INTERNAL void weft__many_add(struct weft__many *many, size_t index, weft_deferred *member);
 /* A result that is there already; takes it. */

@@ -72,7 +72,7 @@ weft_deferred *weft_parallel_map_at(size_t count, size_t limit, weft_map_fn *fn,
 
     if (!limit)
         return weft_deferred_with_at(
-            weft_fail(weft_error_new_at(&WEFT_MISUSE, place, "a map with none under way at a time never ends")), place);
+            weft_fail(weft_error_new_at(&WEFT_MISUSE, place, "a map with a limit of 0 never ends")), place);
     map = weft_alloc(weft__many_size(sizeof *map, count));
     deferred = weft__many_init(&map->many, map, &rules, count, place);
     map->fn = fn;

@@ -5,7 +5,7 @@ static void win(struct weft__many *many, size_t index, weft_result value)
 {
     weft__many_decide(many, weft_own(weft__indexed_new(index, value), &weft_indexed_type));
     if (many->waiting && !many->reason)
-        weft__many_stop(many, weft_error_new_at(&WEFT_CANCELLED, many->place, "member %zu has won the race", index));
+        weft__many_stop(many, weft_error_new_at(&WEFT_CANCELLED, many->place, "member %zu has won", index));
 }
 
 static weft_result race_arrived(struct weft__many *many, size_t index, weft_deferred *member, weft_result result)

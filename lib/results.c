@@ -32,7 +32,8 @@ weft_result weft_results_take_at(weft_results *results, size_t index, const weft
     weft_result result;
 
     if (index >= results->count)
-        return weft_fail(weft_error_new_at(&WEFT_MISUSE, place, "result %zu was taken of %zu", index, results->count));
+        return weft_fail(
+            weft_error_new_at(&WEFT_MISUSE, place, "result %zu was taken of %zu", index, results->count));
     result = results->items[index];
     results->items[index] = weft_ok(NULL);
     return result;

@@ -200,8 +200,7 @@ Test(deferred_list, r44_whoever_waits_behind_the_list_for_a_value_with_one_owner
 {
     struct value a = {"a", 0};
     struct members m = members(1, NULL);
-    weft_deferred *list = list_of(&m, 0), *outer = noted_last(
-        weft_deferred_add_callback(done(weft_ok(NULL)), return_later, weft_deferred_ref(m.of[0])), "outer");
+    weft_deferred *list = list_of(&m, 0), *outer = noted_last(waiting_for(m.of[0]), "outer");
 
     weft_deferred_callback(m.of[0], value_of(&a));
     cr_assert_str_eq(trace_text(), "list=[a] outer=!misuse");
@@ -217,7 +216,7 @@ Test(deferred_list, r44_whoever_waits_behind_the_list_gets_a_value_that_can_be_s
     weft_deferred *list = list_of(&m, 0), *outer[3];
 
     for (size_t i = 0; i < 3; i++)
-        outer[i] = noted_last(weft_deferred_add_callback(done(weft_ok(NULL)), return_later, weft_deferred_ref(m.of[i])), "outer");
+        outer[i] = noted_last(waiting_for(m.of[i]), "outer");
     weft_deferred_callback(m.of[0], weft_int(1));
     weft_deferred_callback(m.of[1], broken());
     weft_deferred_callback(m.of[2], weft_ok(NULL));
@@ -306,16 +305,18 @@ Test(deferred_list, r44_errors_after_it_has_fired_are_lost_when_consumed_and_rep
 
 Test(deferred_list, r44_members_keep_values_that_come_after_it_has_fired)
 {
-    struct value a = {"a", 0};
-    struct members m = members(2, NULL);
-    weft_deferred *list = list_of(&m, ON_VALUE);
+    for (unsigned consume = 0; consume <= CONSUME; consume += CONSUME) {
+        struct value a = {"a", 0};
+        struct members m = members(2, NULL);
+        weft_deferred *list = list_of(&m, ON_VALUE | consume);
 
-    weft_deferred_callback(m.of[0], weft_int(1));
-    weft_deferred_callback(m.of[1], value_of(&a));
-    noted_last(m.of[1], "member");
-    cr_assert_str_eq(trace_text(), "list=#0:1 member=a");
-    let_go(&m);
-    weft_deferred_unref(list);
+        weft_deferred_callback(m.of[0], weft_int(1));
+        weft_deferred_callback(m.of[1], value_of(&a));
+        noted_last(m.of[1], "member");
+        cr_assert_str_eq(trace_text(), "list=#0:1 member=a");
+        let_go(&m);
+        weft_deferred_unref(list);
+    }
 }
 
 Test(deferred_list, r44_drops_what_it_has_collected_when_it_fires_early)

@@ -198,6 +198,7 @@ Test(gather, reports_nothing_of_the_cancellations_it_asked_for)
     log_capture();
     weft_deferred_callback(m.of[1], broken());
     cr_assert_str_eq(trace_text(), "a c g=!broken");
+    cr_assert_eq(weft_live_counts_get().errors, 0, "members keep what was only meant for the gather");
     let_go(&m);
     weft_deferred_unref(g);
     cr_assert_eq(log_count(""), 0, "%s", log_text());
@@ -486,6 +487,26 @@ Test(gather, cancelled_does_not_tell_members_that_a_sibling_failed)
     weft_deferred_callback(m.of[1], weft_int(1));
     cr_assert_str_eq(trace_text(), "a b g=!broken");
     let_go(&m);
+    weft_deferred_unref(g);
+}
+
+Test(gather, cancelled_asks_its_members_once)
+{
+    weft_deferred *a = stoppable(cancel_later, "a"), *b = stoppable(cancel_done, "b");
+    weft_deferred *tidying = stoppable(cancel_done, "tidying");
+    weft_deferred *const array[] = {weft_deferred_ref(a), weft_deferred_ref(b)};
+    weft_deferred *g;
+
+    weft_deferred_add_errback(b, return_later, weft_deferred_ref(tidying));
+    g = noted_last(weft_gather_results(array, 2, 0), "g");
+    weft_deferred_cancel(g);
+    weft_deferred_callback(a, broken());
+    cr_assert_str_eq(trace_text(), "a b", "what b does at its end was cancelled too");
+    weft_deferred_callback(tidying, weft_ok(NULL));
+    cr_assert_str_eq(trace_text(), "g=!broken");
+    weft_deferred_unref(a);
+    weft_deferred_unref(b);
+    weft_deferred_unref(tidying);
     weft_deferred_unref(g);
 }
 

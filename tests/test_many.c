@@ -212,7 +212,17 @@ Test(many, a_value_that_is_dropped_may_cancel_the_whole_and_its_members)
         clear();
         cr_assert_eq(weft_live_counts_get().deferreds, 0);
     }
-    cr_assert_str_eq(trace_text(), "c dropped whole=!broken dropped c whole=!broken c dropped whole=[borrowed !broken !cancelled]");
+    cr_assert_str_eq(trace_text(), "c dropped whole=!broken dropped c whole=!broken "
+                                   "c dropped whole=[borrowed !broken !cancelled]");
+}
+
+Test(many, a_late_value_that_is_dropped_may_cancel_the_whole)
+{
+    set(gather, cancel_later, 2);
+    weft_deferred_callback(scene.members.of[0], broken());
+    weft_deferred_callback(scene.members.of[1], weft_own(&scene, &cancelling_type));
+    cr_assert_str_eq(trace_text(), "b dropped whole=!broken");
+    clear();
 }
 
 /* The callback of a member, which runs while the members are taken in, when nobody else holds that member. */

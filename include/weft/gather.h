@@ -23,7 +23,7 @@ WEFT_BEGIN
 enum weft_gather_flags {
     WEFT_GATHER_FIRST_ERROR = 1, /* fail with a WEFT_FIRST_ERROR around the member's error, as Twisted does */
     WEFT_GATHER_LET_RUN = 2,     /* fail at the first error, without cancelling the others: they run on */
-    WEFT_GATHER_CONSUME = 4,     /* drop the errors that come after the first, instead of leaving them in their members */
+    WEFT_GATHER_CONSUME = 4,     /* drop errors that come after the first; otherwise they stay in their members */
 };
 
 /* Brings a weft_results of their values, in the order of the members; at once when there is none.
@@ -37,7 +37,8 @@ enum weft_gather_flags {
  * Consumes the members. `flags` is of weft_gather_flags, or 0. */
 #define weft_gather_results(deferreds, count, flags) weft_gather_results_at(deferreds, count, flags, WEFT_HERE)
 WEFT_API weft_deferred *weft_gather_results_at(weft_deferred *const *deferreds, size_t count, unsigned flags,
-                                               const weft_place *place) __attribute__((returns_nonnull)) WEFT_MUST_USE;
+                                               const weft_place *place)
+    __attribute__((returns_nonnull)) WEFT_MUST_USE;
 
 /* A weft_callback_fn, to be added as an errback or called: takes a result and gives back the error inside, when it is a
  * WEFT_FIRST_ERROR, or several around each other; any other unchanged. */
@@ -47,7 +48,7 @@ WEFT_API weft_result weft_unwrap_first_error(weft_result result, void *unused);
 
 enum weft_list_flags {
     WEFT_LIST_FIRE_ON_ONE_CALLBACK = 1, /* bring the first value, a weft_indexed; the other members run on */
-    WEFT_LIST_FIRE_ON_ONE_ERRBACK = 2,  /* fail at the first error, a WEFT_FIRST_ERROR around it; the others run on */
+    WEFT_LIST_FIRE_ON_ONE_ERRBACK = 2,  /* fail at the first error, with a WEFT_FIRST_ERROR; the others run on */
     WEFT_LIST_CONSUME_ERRORS = 4,       /* a member whose error the list saw becomes a success with no value */
 };
 
@@ -61,7 +62,8 @@ enum weft_list_flags {
  * error. A member may be there twice. `flags` is of weft_list_flags, or 0. */
 #define weft_deferred_list(deferreds, count, flags) weft_deferred_list_at(deferreds, count, flags, WEFT_HERE)
 WEFT_API weft_deferred *weft_deferred_list_at(weft_deferred *const *deferreds, size_t count, unsigned flags,
-                                              const weft_place *place) __attribute__((returns_nonnull)) WEFT_MUST_USE;
+                                              const weft_place *place)
+    __attribute__((returns_nonnull)) WEFT_MUST_USE;
 
 /* ---- the first value --------------------------------------------------------------------------------------------- */
 
@@ -87,7 +89,8 @@ typedef weft_result weft_map_fn(size_t index, void *arg);
  * cancellation, if with no other error. A `limit` of 0 is a WEFT_MISUSE. */
 #define weft_parallel_map(count, limit, fn, arg) weft_parallel_map_at(count, limit, fn, arg, WEFT_HERE)
 WEFT_API weft_deferred *weft_parallel_map_at(size_t count, size_t limit, weft_map_fn *fn, void *arg,
-                                             const weft_place *place) __attribute__((returns_nonnull)) WEFT_MUST_USE;
+                                             const weft_place *place)
+    __attribute__((returns_nonnull)) WEFT_MUST_USE;
 
 /* ---- a deferred for what is there already -------------------------------------------------------------------------- */
 

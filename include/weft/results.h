@@ -30,7 +30,8 @@ WEFT_API weft_indexed *weft_indexed_free(weft_indexed *indexed);
 /* Moves a member out, the caller's now, and leaves success with no value in its place. There is a WEFT_MISUSE error in
  * place of a member that there is not. */
 #define weft_results_take(results, index) weft_results_take_at(results, index, WEFT_HERE)
-WEFT_API weft_result weft_results_take_at(weft_results *results, size_t index, const weft_place *place) WEFT_MUST_USE;
+WEFT_API weft_result weft_results_take_at(weft_results *results, size_t index, const weft_place *place)
+    WEFT_MUST_USE;
 WEFT_API weft_result weft_indexed_take(weft_indexed *indexed) WEFT_MUST_USE;
 
 WEFT_AUTO(weft_results, weft_results_free)
