@@ -89,6 +89,17 @@ static bool work(struct weft__many *many)
     return true;
 }
 
+/* Wholes of wholes nest here, one C call in the other. So weft_deferred_callback_at, which keeps room on the stack for the
+ * text of a misuse, is only for those that somebody else has fired. */
+static void fire(weft_deferred *deferred, weft_result outcome, const weft_place *place)
+{
+    if (weft_deferred_get_state(deferred) == WEFT_PENDING)
+        weft_error_unref(weft_deferred_try_callback_at(deferred, outcome, place));
+    else
+        weft_deferred_callback_at(deferred, outcome, place);
+    weft_deferred_unref(deferred);
+}
+
 /* Fires, and frees, when it is time. In this order: until it is fired, its canceller leads here; afterwards `many` is the
  * members' that are still waited for, or nobody's. */
 static void conclude(struct weft__many *many)
@@ -106,10 +117,8 @@ static void conclude(struct weft__many *many)
         if (!many->given)
             weft_free(many->memory);
     }
-    if (deferred) {
-        weft_deferred_callback_at(deferred, outcome, place);
-        weft_deferred_unref(deferred);
-    }
+    if (deferred)
+        fire(deferred, outcome, place);
     weft_error_unref(reason);
 }
 
