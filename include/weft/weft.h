@@ -13,9 +13,11 @@
 #include <weft/fiber.h>
 #include <weft/gather.h>
 #include <weft/live.h>
+#include <weft/lock.h>
 #include <weft/log.h>
 #include <weft/reactor.h>
 #include <weft/result.h>
 #include <weft/results.h>
+#include <weft/semaphore.h>
 
 #endif
