@@ -10,6 +10,7 @@
 #include <weft/context.h>
 #include <weft/deferred.h>
 #include <weft/error.h>
+#include <weft/event.h>
 #include <weft/fiber.h>
 #include <weft/gather.h>
 #include <weft/live.h>
