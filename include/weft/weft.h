@@ -16,6 +16,7 @@
 #include <weft/live.h>
 #include <weft/lock.h>
 #include <weft/log.h>
+#include <weft/queue.h>
 #include <weft/reactor.h>
 #include <weft/result.h>
 #include <weft/results.h>
