@@ -7,6 +7,7 @@
 
 #include <weft/base.h>
 #include <weft/clock.h>
+#include <weft/condition.h>
 #include <weft/context.h>
 #include <weft/deferred.h>
 #include <weft/error.h>
