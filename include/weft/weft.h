@@ -14,11 +14,13 @@
 #include <weft/event.h>
 #include <weft/fiber.h>
 #include <weft/gather.h>
+#include <weft/linearizer.h>
 #include <weft/live.h>
 #include <weft/lock.h>
 #include <weft/log.h>
 #include <weft/queue.h>
 #include <weft/reactor.h>
+#include <weft/read_write_lock.h>
 #include <weft/result.h>
 #include <weft/results.h>
 #include <weft/semaphore.h>
