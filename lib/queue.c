@@ -9,6 +9,8 @@
  * A putter whose item has gone in stands in a third line until it is told. */
 #include <weft/queue.h>
 
+#include <assert.h>
+
 #include "lib/waiters.h"
 
 const weft_error_kind WEFT_QUEUE_OVERFLOW = {"queue_overflow", &WEFT_FAILURE};
@@ -54,8 +56,10 @@ static void ring_push(weft_queue *queue, weft_result item)
 
 static weft_result ring_pop(weft_queue *queue)
 {
-    weft_result item = queue->items[queue->first];
+    weft_result item;
 
+    assert(queue->items); /* there is a ring while it holds something */
+    item = queue->items[queue->first];
     queue->first = (queue->first + 1) & (queue->capacity - 1);
     queue->count--;
     if (!queue->count && queue->capacity > SMALL_RING) {
