@@ -1,5 +1,5 @@
 /* Log contexts: names, references, and which one is current. What they cost is in test_accounting.c, how they follow
- * callbacks in test_deferred.c, and fibers in test_fiber.c. */
+ * callbacks in test_deferred_context.c, and fibers in test_fiber.c. */
 #include "tests/support/test.h"
 #include "tests/support/values.h"
 

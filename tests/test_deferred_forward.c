@@ -86,7 +86,7 @@ Test(deferred_forward, r22_makes_firing_the_other_by_hand_a_misuse)
     weft_deferred_unref(to);
 }
 
-Test(deferred_forward, to_one_that_was_fired_is_a_misuse_and_changes_nothing)
+Test(deferred_forward, r22_to_one_that_was_fired_is_a_misuse_and_changes_nothing)
 {
     struct value value = {.name = "v"};
     weft_deferred *from = done(value_of(&value)), *to = noted(done(weft_int(1)), "to");
@@ -133,7 +133,7 @@ Test(deferred_forward, r20_to_itself_or_in_a_circle_is_a_misuse)
     weft_deferred_unref(b);
 }
 
-Test(deferred_forward, of_one_that_was_handed_over_is_a_misuse_that_the_other_gets)
+Test(deferred_forward, r22_of_one_that_was_handed_over_is_a_misuse_that_the_other_gets)
 {
     weft_deferred *from = pending(), *first = noted(pending(), "first"), *second = noted(pending(), "second");
 
@@ -163,7 +163,7 @@ Test(deferred_forward, of_an_orphan_tells_the_other)
     weft_deferred_unref(at_once);
 }
 
-Test(deferred_forward, keeps_the_other_alive_until_it_has_its_result)
+Test(deferred_forward, r22_keeps_the_other_alive_until_it_has_its_result)
 {
     weft_deferred *from = pending(), *to = noted(pending(), "to");
 
@@ -174,7 +174,7 @@ Test(deferred_forward, keeps_the_other_alive_until_it_has_its_result)
     weft_deferred_unref(from);
 }
 
-Test(deferred_forward, waits_for_one_that_is_paused_and_for_its_own_pause)
+Test(deferred_forward, r22_waits_for_one_that_is_paused_and_for_its_own_pause)
 {
     weft_deferred *from = done(weft_int(1)), *to = noted(pending(), "to");
 
@@ -187,56 +187,4 @@ Test(deferred_forward, waits_for_one_that_is_paused_and_for_its_own_pause)
     cr_assert_str_eq(trace_text(), "to=1");
     weft_deferred_unref(from);
     weft_deferred_unref(to);
-}
-
-Test(deferred_forward, runs_each_callback_in_its_own_context)
-{
-    weft_deferred *from, *to = pending();
-    weft_context *previous = enter("listener");
-
-    context_noted(to, "to");
-    leave(previous);
-    previous = enter("worker");
-    from = context_noted(pending(), "from");
-    weft_deferred_forward(weft_deferred_ref(from), to);
-    leave(previous);
-    weft_deferred_callback(from, weft_ok(NULL));
-    cr_assert_str_eq(trace_text(), "from@worker to@listener");
-    weft_deferred_unref(from);
-    weft_deferred_unref(to);
-}
-
-/* Each forwards to the one made before it, the outermost; the last is fired. */
-static weft_deferred *forward_many(weft_deferred *outermost)
-{
-    weft_deferred *to = weft_deferred_ref(outermost);
-
-    for (int i = 0; i < MANY; i++) {
-        weft_deferred *from = i + 1 < MANY ? pending() : stoppable(cancel_done, "stop");
-
-        weft_deferred_forward(weft_deferred_ref(from), to);
-        weft_deferred_unref(to);
-        to = from;
-    }
-    return to;
-}
-
-static void fire_and_cancel_many(void *unused)
-{
-    weft_deferred *fired = noted(pending(), "fired"), *cancelled = noted(pending(), "cancelled");
-    weft_deferred *first = forward_many(fired), *second = forward_many(cancelled);
-
-    (void)unused;
-    weft_deferred_callback(first, weft_int(1));
-    weft_deferred_cancel(cancelled);
-    cr_assert_str_eq(trace_text(), "fired=1 stop cancelled=!cancelled");
-    weft_deferred_unref(first);
-    weft_deferred_unref(second);
-    weft_deferred_unref(fired);
-    weft_deferred_unref(cancelled);
-}
-
-Test(deferred_flat, a_million_that_forward_to_each_other, .timeout = 30)
-{
-    with_small_stack(fire_and_cancel_many, NULL);
 }

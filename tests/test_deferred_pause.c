@@ -4,12 +4,6 @@
 
 #include <string.h>
 
-static weft_deferred *paused(weft_deferred *d)
-{
-    weft_deferred_pause(d);
-    return d;
-}
-
 static weft_result pause_it(weft_result result, void *deferred)
 {
     weft_deferred_pause(deferred);
@@ -277,28 +271,4 @@ Test(deferred_pause, result_can_be_looked_at_and_not_taken)
     weft_deferred_unpause(d);
     cr_assert_str_eq(told(weft_deferred_take_result(d)), "7");
     weft_deferred_unref(d);
-}
-
-/* Each is paused, waits for the next, and is held by nobody but that: from the innermost on up, all go on. */
-static void drop_a_chain_of_paused(void *unused)
-{
-    weft_deferred *innermost = pending(), *d = weft_deferred_ref(innermost);
-
-    (void)unused;
-    for (int i = 0; i < MANY; i++) {
-        weft_deferred *outer = paused(waiting_for(d));
-
-        weft_deferred_unref(d);
-        d = outer;
-    }
-    weft_deferred_unref(noted(d, "outermost"));
-    cr_assert_eq(weft_live_counts_get().deferreds, MANY + 1u);
-    weft_deferred_unref(innermost);
-    cr_assert_str_eq(trace_text(), "outermost=!orphaned");
-}
-
-Test(deferred_flat, a_million_paused_ones_that_wait_for_each_other, .timeout = 30)
-{
-    log_capture();
-    with_small_stack(drop_a_chain_of_paused, NULL);
 }

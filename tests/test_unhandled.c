@@ -1,8 +1,106 @@
-/* The hook for errors that nobody took: what it is told, when, and for whom. */
+/* Errors that nobody took: reported once, when the last reference goes or at the end of a loop, to one hook. */
 #include "tests/support/test.h"
 #include "tests/support/values.h"
 
+#include <stdio.h>
 #include <string.h>
+
+/* ---- as they are logged ---- */
+
+static weft_result return_cancelled(weft_result result, void *unused)
+{
+    (void)unused;
+    weft_result_drop(result);
+    return weft_fail(weft_error_new(&WEFT_CANCELLED, "of somebody else"));
+}
+
+Test(unhandled, r39_error_is_logged_once_when_the_last_reference_goes)
+{
+    int made = __LINE__ + 1;
+    weft_deferred *d = weft_deferred_new(NULL, NULL);
+    char place[200];
+
+    log_capture();
+    weft_deferred_errback(d, weft_error_new(&BROKEN, "the disk is on fire"));
+    weft_deferred_ref(d);
+    weft_deferred_unref(d);
+    cr_assert_eq(log_count(""), 0, "somebody may still handle it");
+    weft_deferred_unref(d);
+    snprintf(place, sizeof place, "made at %s:%d", __FILE__, made);
+    cr_assert_eq(log_count("ERROR - unhandled error"), 1);
+    cr_assert_eq(log_count("broken: the disk is on fire"), 1);
+    cr_assert_eq(log_count(place), 1);
+    cr_assert_eq(log_count(""), 1);
+}
+
+Test(unhandled, r39_success_is_not_logged)
+{
+    log_capture();
+    weft_deferred_unref(done(weft_int(1)));
+    weft_deferred_unref(pending());
+    cr_assert_eq(log_count(""), 0);
+}
+
+Test(unhandled, r40_error_that_was_handled_taken_or_moved_is_not_logged)
+{
+    weft_deferred *handled = done(broken()), *taken = done(broken()), *moved = done(broken()), *outer;
+
+    log_capture();
+    weft_deferred_add_errback(handled, return_nothing, NULL);
+    weft_result_drop(weft_deferred_take_result(taken));
+    outer = waiting_for(moved);
+    weft_deferred_add_errback(outer, return_nothing, NULL);
+    weft_deferred_unref(handled);
+    weft_deferred_unref(taken);
+    weft_deferred_unref(moved);
+    weft_deferred_unref(outer);
+    cr_assert_eq(log_count(""), 0);
+}
+
+Test(unhandled, r40_error_that_moved_is_reported_by_the_outer)
+{
+    weft_deferred *inner = pending(), *outer = waiting_for(inner);
+
+    log_capture();
+    weft_deferred_unref(outer);
+    weft_deferred_errback(inner, weft_error_new(&BROKEN, "x"));
+    cr_assert_eq(log_count("unhandled"), 1);
+    weft_deferred_unref(inner);
+    cr_assert_eq(log_count("unhandled"), 1);
+}
+
+Test(unhandled, r41_cancellation_that_its_owner_asked_for_is_not_logged)
+{
+    weft_deferred *d = pending(), *inner = pending(), *outer = waiting_for(inner);
+
+    log_capture();
+    weft_deferred_cancel(d);
+    weft_deferred_unref(d);
+    weft_deferred_cancel(outer);
+    weft_deferred_unref(outer);
+    weft_deferred_unref(inner);
+    cr_assert_eq(log_count(""), 0);
+}
+
+Test(unhandled, r41_cancellation_that_somebody_else_asked_for_is_logged)
+{
+    weft_deferred *inner = pending(), *outer = waiting_for(inner), *d = pending();
+
+    log_capture();
+    weft_deferred_unref(done(weft_fail(weft_error_new(&WEFT_SHUTDOWN, "x"))));
+    cr_assert_eq(log_count("shutdown: x"), 1);
+    weft_deferred_cancel(inner);
+    weft_deferred_unref(outer);
+    weft_deferred_unref(inner);
+    cr_assert_eq(log_count("unhandled error"), 2, "the outer's owner did not ask");
+    weft_deferred_callback(d, weft_ok(NULL));
+    weft_deferred_cancel(d);
+    weft_deferred_add_callback(d, return_cancelled, NULL);
+    weft_deferred_unref(d);
+    cr_assert_eq(log_count("unhandled error"), 3, "a cancel that came too late asked for nothing");
+}
+
+/* ---- as the hook is told ---- */
 
 static void tell(const weft_unhandled *unhandled, void *label)
 {

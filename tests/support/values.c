@@ -141,6 +141,12 @@ weft_result return_later(weft_result result, void *deferred)
     return weft_later(deferred);
 }
 
+weft_result let_go(weft_result result, void *deferred)
+{
+    weft_deferred_unref(deferred);
+    return result;
+}
+
 weft_cancel_outcome cancel_done(weft_deferred *deferred, void *label)
 {
     (void)deferred;
@@ -153,6 +159,20 @@ weft_cancel_outcome cancel_later(weft_deferred *deferred, void *label)
     (void)deferred;
     trace("%s", (const char *)label);
     return WEFT_CANCEL_LATER;
+}
+
+weft_cancel_outcome fire_value(weft_deferred *deferred, void *unused)
+{
+    (void)unused;
+    weft_deferred_callback(deferred, weft_int(9));
+    return WEFT_CANCEL_DONE;
+}
+
+weft_cancel_outcome fire_error(weft_deferred *deferred, void *unused)
+{
+    (void)unused;
+    weft_deferred_callback(deferred, broken());
+    return WEFT_CANCEL_DONE;
 }
 
 /* ---- shorthands ---- */
@@ -177,14 +197,50 @@ weft_deferred *waiting_for(weft_deferred *inner)
     return weft_deferred_add_both(done(weft_ok(NULL)), return_later, weft_deferred_ref(inner));
 }
 
+weft_deferred *paused(weft_deferred *deferred)
+{
+    weft_deferred_pause(deferred);
+    return deferred;
+}
+
 weft_deferred *noted(weft_deferred *deferred, const char *label)
 {
     return weft_deferred_add_both(deferred, note, (void *)label);
 }
 
+static weft_result note_side(weft_result result, const char *label, const char *side)
+{
+    char text[100];
+
+    describe(result, text, sizeof text);
+    trace("%s:%s=%s", label, side, text);
+    return result;
+}
+
+static weft_result note_value(weft_result result, void *label)
+{
+    return note_side(result, label, "value");
+}
+
+static weft_result note_error(weft_result result, void *label)
+{
+    return note_side(result, label, "error");
+}
+
+weft_deferred *noted_sides(weft_deferred *deferred, const char *label)
+{
+    return weft_deferred_add_callbacks(deferred, note_value, note_error, (void *)label);
+}
+
 weft_deferred *context_noted(weft_deferred *deferred, const char *label)
 {
     return weft_deferred_add_both(deferred, note_context, (void *)label);
+}
+
+void conclude(weft_deferred *deferred, const char *label)
+{
+    trace("%s=%s", label, told(weft_deferred_take_result(deferred)));
+    weft_deferred_unref(deferred);
 }
 
 weft_context *enter(const char *name)

@@ -37,9 +37,12 @@ weft_result return_int(weft_result result, void *number);
 weft_result return_broken(weft_result result, void *unused);
 weft_result return_nothing(weft_result result, void *unused);
 weft_result return_later(weft_result result, void *deferred); /* takes the reference to it */
+weft_result let_go(weft_result result, void *deferred); /* of a reference to it; passes the result on */
 
 weft_cancel_outcome cancel_done(weft_deferred *deferred, void *label);  /* traces the label; WEFT_CANCEL_DONE */
 weft_cancel_outcome cancel_later(weft_deferred *deferred, void *label); /* traces the label; WEFT_CANCEL_LATER */
+weft_cancel_outcome fire_value(weft_deferred *deferred, void *unused);  /* fires it with 9; WEFT_CANCEL_DONE */
+weft_cancel_outcome fire_error(weft_deferred *deferred, void *unused);  /* fires it with broken(); WEFT_CANCEL_DONE */
 
 /* ---- shorthands ---- */
 
@@ -47,8 +50,11 @@ weft_deferred *pending(void);          /* without a canceller */
 weft_deferred *done(weft_result result);
 weft_deferred *stoppable(weft_cancel_fn *canceller, const char *label);
 weft_deferred *waiting_for(weft_deferred *inner); /* a new one, whose callback has returned `inner` */
+weft_deferred *paused(weft_deferred *deferred);   /* once more; returns it */
 weft_deferred *noted(weft_deferred *deferred, const char *label);         /* adds `note` for both kinds; returns it */
+weft_deferred *noted_sides(weft_deferred *deferred, const char *label); /* … tracing "label:value=…" or "label:error=…" */
 weft_deferred *context_noted(weft_deferred *deferred, const char *label); /* … `note_context` … */
+void conclude(weft_deferred *deferred, const char *label); /* traces "label=result", which it takes, and lets go of it */
 weft_context *enter(const char *name); /* a new context is current; returns the previous one, for leave() */
 void leave(weft_context *previous);    /* makes `previous` current again and lets go of the one that was */
 

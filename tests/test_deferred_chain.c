@@ -1,0 +1,245 @@
+/* A callback that returns a deferred: its own then waits for that, and goes on with what it brings. In the tests `outer`
+ * waits for `inner`. */
+#include "tests/support/test.h"
+#include "tests/support/values.h"
+
+#include <string.h>
+
+/* `outer` waits for `inner`; its reference to that stays the caller's. */
+Test(deferred_chain, r14_takes_the_result_of_one_that_is_done_and_goes_on)
+{
+    weft_deferred *value = pending(), *error = pending(), *inner = done(weft_int(7));
+
+    weft_deferred_add_both(value, return_later, weft_deferred_ref(inner));
+    noted(value, "v");
+    weft_deferred_add_both(error, return_later, done(broken()));
+    noted(error, "e");
+    weft_deferred_callback(value, weft_int(1));
+    weft_deferred_callback(error, weft_int(1));
+    cr_assert_str_eq(trace_text(), "v=7 e=!broken");
+    cr_assert_eq(weft_deferred_get_state(value), WEFT_DONE);
+    weft_deferred_unref(inner);
+    weft_deferred_unref(value);
+    conclude(error, "e");
+    trace_text();
+}
+
+Test(deferred_chain, r15_waits_for_one_that_is_pending)
+{
+    weft_deferred *d = pending(), *inner = pending();
+
+    weft_deferred_add_both(d, return_later, weft_deferred_ref(inner));
+    noted(d, "after");
+    weft_deferred_callback(d, weft_int(1));
+    cr_assert_str_eq(trace_text(), "");
+    cr_assert_eq(weft_deferred_get_state(d), WEFT_WAITING);
+    cr_assert_str_eq(told(weft_deferred_take_result(d)), "!misuse");
+    weft_deferred_callback(inner, weft_int(7));
+    cr_assert_str_eq(trace_text(), "after=7");
+    cr_assert_eq(weft_deferred_get_state(d), WEFT_DONE);
+    weft_deferred_unref(inner);
+    weft_deferred_unref(d);
+}
+
+Test(deferred_chain, r15_keeps_callbacks_added_while_it_waits_for_then)
+{
+    weft_deferred *inner = pending(), *d = waiting_for(inner);
+
+    noted(d, "a");
+    noted_sides(d, "b");
+    cr_assert_str_eq(trace_text(), "");
+    weft_deferred_errback(inner, weft_error_new(&BROKEN, "x"));
+    cr_assert_str_eq(trace_text(), "a=!broken b:error=!broken");
+    weft_deferred_unref(inner);
+    conclude(d, "d");
+    trace_text();
+}
+
+Test(deferred_chain, r15_lets_an_errback_return_a_deferred_too)
+{
+    weft_deferred *inner = pending(), *d = pending();
+
+    weft_deferred_add_errback(d, return_later, weft_deferred_ref(inner));
+    weft_deferred_errback(d, weft_error_new(&BROKEN, "x"));
+    cr_assert_eq(weft_deferred_get_state(d), WEFT_WAITING);
+    weft_deferred_callback(inner, weft_int(3));
+    weft_deferred_unref(inner);
+    conclude(d, "d");
+    cr_assert_str_eq(trace_text(), "d=3");
+}
+
+static weft_result wait_for_the_running_one(weft_result result, void *arg)
+{
+    weft_deferred **both = arg;
+
+    weft_deferred_add_both(both[0], return_later, weft_deferred_ref(both[1]));
+    trace("state=%d", weft_deferred_get_state(both[0]));
+    return result;
+}
+
+/* The inner is fired, but is just running its callbacks: it is not done. */
+Test(deferred_chain, r14_waits_for_one_whose_callbacks_run_further_up_the_stack)
+{
+    weft_deferred *inner = pending(), *d = done(weft_ok(NULL)), *both[] = {d, inner};
+
+    weft_deferred_add_both(inner, wait_for_the_running_one, both);
+    weft_deferred_add_both(inner, return_int, (void *)2);
+    weft_deferred_callback(inner, weft_int(1));
+    weft_deferred_unref(inner);
+    conclude(d, "d");
+    cr_assert_str_eq(trace_text(), "state=1 d=2");
+}
+
+/* 15, 16: callbacks on the inner from before transform the result; then the outer's run; then those added later. */
+Test(deferred_chain, r16_runs_the_outers_callbacks_before_those_added_to_the_inner_afterwards)
+{
+    weft_deferred *inner = pending(), *d;
+
+    log_capture();
+    noted(inner, "inner_before");
+    weft_deferred_add_both(inner, return_int, (void *)2);
+    d = waiting_for(inner);
+    noted(inner, "inner_after");
+    noted(d, "outer");
+    weft_deferred_callback(inner, weft_int(1));
+    cr_assert_str_eq(trace_text(), "inner_before=1 outer=2 inner_after=nil");
+    weft_deferred_unref(inner);
+    weft_deferred_unref(d);
+}
+
+Test(deferred_chain, r17_leaves_the_inner_a_success_with_no_value)
+{
+    weft_deferred *inner = pending(), *d = waiting_for(inner);
+
+    log_capture();
+    weft_deferred_errback(inner, weft_error_new(&BROKEN, "x"));
+    cr_assert_eq(weft_deferred_get_state(inner), WEFT_DONE);
+    noted(inner, "inner");
+    cr_assert_str_eq(trace_text(), "inner=nil");
+    weft_deferred_unref(inner);
+    conclude(d, "d");
+    cr_assert_eq(log_count("unhandled"), 0, "the error is not the inner's to report");
+    trace_text();
+}
+
+Test(deferred_chain, r20_goes_through_several_in_a_row)
+{
+    weft_deferred *inner = pending(), *middle = waiting_for(inner), *d = waiting_for(middle);
+
+    cr_assert_eq(weft_deferred_get_state(d), WEFT_WAITING);
+    weft_deferred_callback(inner, weft_int(3));
+    cr_assert_eq(weft_deferred_get_state(middle), WEFT_DONE);
+    weft_deferred_unref(inner);
+    weft_deferred_unref(middle);
+    conclude(d, "d");
+    cr_assert_str_eq(trace_text(), "d=3");
+}
+
+/* ---- waiting for itself, in a circle, or for what another waits for ---- */
+
+Test(deferred_misuse, r20_a_callback_that_returns_its_own_deferred)
+{
+    weft_deferred *d = pending();
+    weft_result result;
+
+    weft_deferred_add_both(d, return_later, weft_deferred_ref(d));
+    noted(d, "next");
+    weft_deferred_callback(d, weft_int(1));
+    cr_assert_str_eq(trace_text(), "next=!misuse");
+    result = weft_deferred_take_result(d);
+    cr_assert(strstr(weft_error_get_message(weft_failed(result)), "returned its own deferred"));
+    weft_result_drop(result);
+    weft_deferred_unref(d);
+}
+
+static weft_result return_later_from(weft_result result, void *slot)
+{
+    return return_later(result, weft_deferred_ref(*(weft_deferred **)slot));
+}
+
+Test(deferred_misuse, r20_two_deferreds_that_wait_for_each_other)
+{
+    weft_deferred *a, *b = weft_deferred_add_both(pending(), return_later_from, &a);
+
+    noted(b, "b");
+    a = noted(waiting_for(b), "a");
+    weft_deferred_callback(b, weft_int(1));
+    cr_assert_str_eq(trace_text(), "b=!misuse a=!misuse");
+    conclude(a, "a");
+    weft_deferred_unref(b);
+    trace_text();
+}
+
+Test(deferred_misuse, r20_three_deferreds_that_wait_for_each_other)
+{
+    weft_deferred *a, *b, *c = weft_deferred_add_both(pending(), return_later_from, &a);
+
+    b = waiting_for(c);
+    a = waiting_for(b);
+    weft_deferred_callback(c, weft_int(1));
+    weft_deferred_cancel(a);
+    weft_deferred_unref(b);
+    weft_deferred_unref(c);
+    conclude(a, "a");
+    cr_assert_str_eq(trace_text(), "a=!misuse");
+}
+
+/* Here the cycle is closed by one that nobody waits for when its callback returns. */
+static weft_result wait_for_each_other(weft_result result, void *arg)
+{
+    weft_deferred **both = arg;
+
+    weft_deferred_add_both(both[0], return_later, weft_deferred_ref(both[1]));
+    return return_later(result, weft_deferred_ref(both[0]));
+}
+
+Test(deferred_misuse, r20_a_callback_that_makes_another_wait_for_its_own_and_returns_that)
+{
+    weft_deferred *own = pending(), *other = done(weft_ok(NULL)), *both[] = {other, own};
+
+    weft_deferred_add_both(own, wait_for_each_other, both);
+    weft_deferred_callback(own, weft_int(1));
+    weft_deferred_unref(own);
+    conclude(other, "other");
+    cr_assert_str_eq(trace_text(), "other=!misuse");
+}
+
+Test(deferred_misuse, r21_a_second_one_that_waits_for_the_same_inner)
+{
+    weft_deferred *inner = pending(), *first = waiting_for(inner), *second = waiting_for(inner);
+
+    cr_assert_eq(weft_deferred_get_state(second), WEFT_DONE);
+    conclude(second, "second");
+    weft_deferred_callback(inner, weft_int(1));
+    conclude(first, "first");
+    weft_deferred_unref(inner);
+    cr_assert_str_eq(trace_text(), "second=!misuse first=1");
+}
+
+Test(deferred_misuse, r21_a_second_one_that_takes_the_result_of_the_same_inner)
+{
+    weft_deferred *inner = done(weft_int(1)), *first = waiting_for(inner), *second = waiting_for(inner);
+
+    conclude(second, "second");
+    conclude(first, "first");
+    weft_deferred_unref(inner);
+    cr_assert_str_eq(trace_text(), "second=!misuse first=1");
+}
+
+Test(deferred_misuse, adding_to_one_that_was_handed_over_is_logged)
+{
+    weft_deferred *outer = done(weft_ok(NULL)), *inner = pending(), *taken = done(weft_int(1));
+
+    log_capture();
+    weft_deferred_add_callback(outer, return_later, weft_deferred_ref(inner));
+    noted(inner, "late");
+    cr_assert_eq(log_count("misuse: a callback is added to a deferred that was handed over"), 1);
+    weft_deferred_callback(inner, weft_int(1));
+    weft_result_drop(weft_deferred_take_result(taken));
+    noted(taken, "taken");
+    cr_assert_eq(log_count("misuse"), 2);
+    cr_assert_str_eq(trace_text(), "late=nil taken=nil");
+    weft_deferred_unref(outer);
+    weft_deferred_unref(inner);
+    weft_deferred_unref(taken);
+}

@@ -1,0 +1,149 @@
+/* Log contexts of callbacks and cancellers: rules G8, G20, G24 of contexts. */
+#include "tests/support/test.h"
+#include "tests/support/values.h"
+
+Test(deferred_context, callbacks_run_in_the_one_in_which_they_were_added)
+{
+    weft_deferred *d = pending();
+    weft_context *previous;
+
+    context_noted(d, "outside");
+    previous = enter("first");
+    context_noted(d, "a");
+    leave(previous);
+    previous = enter("second");
+    context_noted(d, "b");
+    leave(previous);
+    previous = enter("firer");
+    weft_deferred_callback(d, weft_ok(NULL));
+    trace("firer@%s", weft_context_get_name(weft_context_current()));
+    leave(previous);
+    weft_deferred_unref(d);
+    cr_assert_str_eq(trace_text(), "outside@- a@first b@second firer@firer");
+}
+
+Test(deferred_context, is_kept_for_a_callback_after_its_scope_was_left)
+{
+    weft_deferred *d = pending();
+    weft_context *previous = enter("GET-1");
+
+    context_noted(d, "finished");
+    leave(previous);
+    cr_assert_eq(weft_live_counts_get().contexts, 1);
+    weft_deferred_callback(d, weft_ok(NULL));
+    cr_assert_str_eq(trace_text(), "finished@GET-1");
+    cr_assert_eq(weft_live_counts_get().contexts, 0, "and not longer");
+    weft_deferred_unref(d);
+}
+
+Test(deferred_context, of_a_side_that_is_not_taken_is_let_go_of)
+{
+    weft_deferred *d = pending();
+    weft_context *previous = enter("x");
+
+    weft_deferred_add_errback(d, note_context, NULL);
+    weft_deferred_add_callbacks(d, NULL, NULL, NULL);
+    leave(previous);
+    weft_deferred_callback(d, weft_ok(NULL));
+    cr_assert_eq(weft_live_counts_get().contexts, 0);
+    weft_deferred_unref(d);
+}
+
+Test(deferred_context, of_the_adder_holds_for_a_callback_that_runs_at_once)
+{
+    weft_deferred *d = done(weft_ok(NULL));
+    weft_context *previous = enter("adder");
+
+    context_noted(d, "a");
+    cr_assert_str_eq(trace_text(), "a@adder");
+    leave(previous);
+    weft_deferred_unref(d);
+}
+
+Test(deferred_context, of_a_chain_is_each_callbacks_own)
+{
+    weft_deferred *inner = pending(), *outer;
+    weft_context *previous = enter("inner");
+
+    context_noted(inner, "i");
+    leave(previous);
+    previous = enter("outer");
+    outer = context_noted(waiting_for(inner), "o");
+    leave(previous);
+    previous = enter("firer");
+    weft_deferred_callback(inner, weft_ok(NULL));
+    trace("firer@%s", weft_context_get_name(weft_context_current()));
+    leave(previous);
+    cr_assert_str_eq(trace_text(), "i@inner o@outer firer@firer");
+    weft_deferred_unref(inner);
+    weft_deferred_unref(outer);
+}
+
+static weft_cancel_outcome canceller_context(weft_deferred *d, void *label)
+{
+    (void)d;
+    trace("%s@%s", (const char *)label, weft_context_get_name(weft_context_current()));
+    return WEFT_CANCEL_DONE;
+}
+
+Test(deferred_context, of_the_one_who_cancels_is_the_cancellers_and_is_kept)
+{
+    weft_context *previous = enter("adder");
+    weft_deferred *d = context_noted(stoppable(canceller_context, "canceller"), "a");
+
+    leave(previous);
+    previous = enter("asker");
+    weft_deferred_cancel(d);
+    trace("asker@%s", weft_context_get_name(weft_context_current()));
+    leave(previous);
+    cr_assert_str_eq(trace_text(), "canceller@asker a@adder asker@asker");
+    weft_deferred_unref(d);
+}
+
+static weft_result leave_another_behind(weft_result result, void *unused)
+{
+    (void)unused;
+    weft_context_unref(weft_context_set(weft_context_new("left_behind")));
+    return result;
+}
+
+/* A callback's mistake, which must not become somebody else's. */
+Test(deferred_context, left_behind_by_a_callback_is_taken_away)
+{
+    weft_deferred *d = done(weft_ok(NULL));
+    weft_context *previous = enter("adder"), *second;
+
+    weft_deferred_add_both(d, leave_another_behind, NULL);
+    trace("%s", weft_context_get_name(weft_context_current()));
+    leave(previous);
+    weft_deferred_unref(d);
+
+    d = pending();
+    previous = enter("adder");
+    weft_deferred_add_both(d, leave_another_behind, NULL);
+    second = enter("firer");
+    weft_deferred_callback(d, weft_ok(NULL));
+    trace("%s", weft_context_get_name(weft_context_current()));
+    leave(second);
+    leave(previous);
+    weft_deferred_unref(d);
+    cr_assert_str_eq(trace_text(), "adder firer");
+    cr_assert_eq(weft_live_counts_get().contexts, 0);
+}
+
+Test(deferred_context, of_each_callback_is_its_own_when_one_forwards_to_another)
+{
+    weft_deferred *from, *to = pending();
+    weft_context *previous = enter("listener");
+
+    context_noted(to, "to");
+    leave(previous);
+    previous = enter("worker");
+    from = context_noted(pending(), "from");
+    weft_deferred_forward(weft_deferred_ref(from), to);
+    leave(previous);
+    weft_deferred_callback(from, weft_ok(NULL));
+    cr_assert_str_eq(trace_text(), "from@worker to@listener");
+    weft_deferred_unref(from);
+    weft_deferred_unref(to);
+}
