@@ -26,6 +26,32 @@ Test(deferred, r01_is_pending_until_it_is_fired)
     cr_assert_str_eq(trace_text(), "d=1");
 }
 
+static void check_refuses(weft_deferred *d)
+{
+    weft_error *error = weft_deferred_try_callback(d, weft_int(2));
+
+    cr_assert_neq(weft_deferred_get_state(d), WEFT_PENDING);
+    cr_assert(weft_error_is(error, &WEFT_ALREADY_CALLED));
+    weft_error_unref(error);
+}
+
+Test(deferred, r01_is_never_pending_again)
+{
+    weft_deferred *inner = pending(), *d = weft_deferred_add_callback(pending(), return_later, weft_deferred_ref(inner));
+
+    weft_deferred_callback(d, weft_ok(NULL));
+    check_refuses(d);
+    weft_deferred_callback(inner, weft_int(1));
+    check_refuses(d);
+    check_refuses(inner);
+    cr_assert_str_eq(told(weft_deferred_take_result(d)), "1");
+    check_refuses(d);
+    weft_deferred_cancel(d);
+    check_refuses(d);
+    weft_deferred_unref(inner);
+    weft_deferred_unref(d);
+}
+
 Test(deferred, r49_may_be_made_with_its_result)
 {
     weft_deferred *value = done(weft_int(1)), *error = done(broken());
@@ -87,6 +113,19 @@ Test(deferred, r03_runs_its_callbacks_with_a_success_that_has_no_value_as_well)
     cr_assert_str_eq(trace_text(), "a=nil");
 }
 
+Test(deferred, r03_keeps_its_value_until_the_last_reference_goes)
+{
+    struct value value = {.name = "v"};
+    weft_deferred *d = noted(pending(), "a");
+
+    weft_deferred_callback(d, value_of(&value));
+    noted(d, "b");
+    cr_assert_str_eq(trace_text(), "a=v b=v");
+    cr_assert_eq(value.drops, 0);
+    weft_deferred_unref(d);
+    cr_assert_eq(value.drops, 1);
+}
+
 /* ---- firing twice, or with a deferred ---- */
 
 Test(deferred_misuse, r07_firing_twice_names_where_it_was_made_and_fired_first_and_again)
@@ -124,6 +163,21 @@ Test(deferred_misuse, r04_firing_twice_in_any_way_is_logged)
     conclude(value, "v");
     conclude(error, "e");
     cr_assert_str_eq(trace_text(), "v=1 e=!broken");
+}
+
+Test(deferred_misuse, r04_result_that_comes_twice_is_dropped_once)
+{
+    struct value first = {.name = "first"}, second = {.name = "second"}, third = {.name = "third"};
+    weft_deferred *d = done(value_of(&first));
+
+    log_capture();
+    weft_deferred_callback(d, value_of(&second));
+    weft_error_unref(weft_deferred_try_callback(d, value_of(&third)));
+    cr_assert_eq(second.drops, 1);
+    cr_assert_eq(third.drops, 1);
+    conclude(d, "d");
+    cr_assert_str_eq(trace_text(), "d=first");
+    cr_assert_eq(first.drops, 1);
 }
 
 Test(deferred_misuse, r04_first_firing_by_try_is_no_error)
@@ -170,7 +224,7 @@ Test(deferred_misuse, r04_firing_while_it_waits_is_an_error)
     cr_assert_str_eq(trace_text(), "d=1");
 }
 
-Test(deferred_misuse, r06_firing_with_a_deferred_changes_nothing)
+Test(deferred_misuse, r06_firing_with_a_deferred_is_one_of_its_own_and_changes_nothing)
 {
     weft_deferred *d = noted(pending(), "d");
     weft_error *error = weft_deferred_try_callback(d, weft_later(pending()));
@@ -182,6 +236,19 @@ Test(deferred_misuse, r06_firing_with_a_deferred_changes_nothing)
     cr_assert_eq(weft_live_counts_get().deferreds, 1, "the other one was dropped");
     weft_deferred_callback(d, weft_int(1));
     cr_assert_str_eq(trace_text(), "d=1");
+    weft_deferred_unref(d);
+}
+
+Test(deferred_misuse, r06_firing_with_a_deferred_is_logged_and_is_not_the_late_result)
+{
+    weft_deferred *d = pending();
+
+    log_capture();
+    weft_deferred_cancel(d);
+    weft_deferred_callback(d, weft_later(pending()));
+    cr_assert_eq(log_count("ERROR - misuse: a deferred was fired with a deferred"), 1);
+    weft_deferred_callback(d, weft_int(1));
+    cr_assert_eq(log_count("already_called"), 0, "this one is the late result");
     weft_deferred_unref(d);
 }
 
@@ -248,6 +315,16 @@ Test(deferred, r09_fails_when_a_callback_returns_a_failure)
     cr_assert_str_eq(trace_text(), "next:error=!broken d=!broken");
 }
 
+Test(deferred, r09_does_not_call_one_side_of_a_pair_with_the_error_of_the_other)
+{
+    weft_deferred *d = weft_deferred_add_callbacks(pending(), return_broken, note, (void *)"own");
+
+    noted_sides(d, "next");
+    weft_deferred_callback(d, weft_int(1));
+    conclude(d, "d");
+    cr_assert_str_eq(trace_text(), "next:error=!broken d=!broken");
+}
+
 Test(deferred, r02_adding_returns_the_deferred)
 {
     weft_deferred *d = pending();
@@ -277,6 +354,56 @@ Test(deferred, r01_keeps_the_order_of_many_callbacks)
 }
 
 /* ---- adding while it runs, and afterwards ---- */
+
+Test(deferred, r08_runs_when_it_is_fired_added_to_unpaused_and_when_its_inner_ends)
+{
+    weft_deferred *inner = pending(), *d = noted(pending(), "fired");
+
+    weft_deferred_callback(d, weft_int(1));
+    cr_assert_str_eq(trace_text(), "fired=1");
+    noted(d, "added");
+    cr_assert_str_eq(trace_text(), "added=1");
+    noted(paused(d), "unpaused");
+    cr_assert_str_eq(trace_text(), "");
+    weft_deferred_unpause(d);
+    cr_assert_str_eq(trace_text(), "unpaused=1");
+    noted(weft_deferred_add_callback(d, return_later, weft_deferred_ref(inner)), "inner");
+    cr_assert_str_eq(trace_text(), "");
+    weft_deferred_callback(inner, weft_int(2));
+    cr_assert_str_eq(trace_text(), "inner=2");
+    weft_deferred_unref(inner);
+    weft_deferred_unref(d);
+}
+
+static weft_result fire_other(weft_result result, void *other)
+{
+    trace("begins");
+    weft_deferred_callback(other, weft_int(5));
+    trace("ends");
+    return result;
+}
+
+Test(deferred, r08_runs_at_once_when_a_callback_of_another_fires_it)
+{
+    weft_deferred *other = noted(pending(), "other"), *d = weft_deferred_add_both(pending(), fire_other, other);
+
+    weft_deferred_callback(noted(d, "d"), weft_int(1));
+    cr_assert_str_eq(trace_text(), "begins other=5 ends d=1");
+    weft_deferred_unref(other);
+    weft_deferred_unref(d);
+}
+
+Test(deferred, r11_keeps_the_last_result)
+{
+    weft_deferred *d = pending();
+
+    weft_deferred_add_both(weft_deferred_add_both(d, return_int, (void *)2), return_int, (void *)3);
+    weft_deferred_callback(d, weft_int(1));
+    cr_assert_eq((intptr_t)weft_deferred_peek(d).value, 3);
+    noted(noted(d, "a"), "b");
+    cr_assert_str_eq(trace_text(), "a=3 b=3");
+    weft_deferred_unref(d);
+}
 
 Test(deferred, r11_runs_a_callback_added_later_at_once)
 {

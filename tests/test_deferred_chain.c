@@ -41,6 +41,26 @@ Test(deferred_chain, r15_waits_for_one_that_is_pending)
     weft_deferred_unref(d);
 }
 
+static weft_result add_from_inside(weft_result result, void *own)
+{
+    noted(own, "added");
+    return result;
+}
+
+Test(deferred_chain, r15_waits_behind_what_the_inner_has_and_before_what_it_gets_later)
+{
+    weft_deferred *inner = pending(), *outer;
+
+    log_capture();
+    weft_deferred_add_both(inner, add_from_inside, inner);
+    weft_deferred_add_both(noted(inner, "before"), return_int, (void *)2);
+    outer = noted(waiting_for(inner), "outer");
+    weft_deferred_callback(inner, weft_int(1));
+    cr_assert_str_eq(trace_text(), "before=1 outer=2 added=nil");
+    weft_deferred_unref(inner);
+    weft_deferred_unref(outer);
+}
+
 Test(deferred_chain, r15_keeps_callbacks_added_while_it_waits_for_then)
 {
     weft_deferred *inner = pending(), *d = waiting_for(inner);
@@ -107,7 +127,48 @@ Test(deferred_chain, r16_runs_the_outers_callbacks_before_those_added_to_the_inn
     weft_deferred_unref(d);
 }
 
-Test(deferred_chain, r17_leaves_the_inner_a_success_with_no_value)
+static void check_has_nothing(weft_deferred *inner)
+{
+    cr_assert_eq(weft_deferred_get_state(inner), WEFT_DONE);
+    cr_assert_null(weft_deferred_peek(inner).value);
+    cr_assert_null(weft_deferred_peek(inner).type, "not even an error");
+    weft_deferred_unref(inner);
+}
+
+Test(deferred_chain, r17_takes_the_value_away_from_one_that_was_done_and_from_one_that_was_pending)
+{
+    struct value first = {.name = "first"}, second = {.name = "second"};
+    weft_deferred *ready = done(value_of(&first)), *late = pending();
+    weft_deferred *outer = noted(waiting_for(ready), "outer"), *other = noted(waiting_for(late), "other");
+
+    weft_deferred_callback(late, value_of(&second));
+    cr_assert_str_eq(trace_text(), "outer=first other=second");
+    check_has_nothing(ready);
+    check_has_nothing(late);
+    cr_assert_eq(first.drops + second.drops, 0);
+    weft_deferred_unref(outer);
+    weft_deferred_unref(other);
+    cr_assert_eq(first.drops, 1);
+    cr_assert_eq(second.drops, 1);
+}
+
+Test(deferred_chain, r17_takes_the_error_away_from_one_that_was_done_and_from_one_that_was_pending)
+{
+    weft_deferred *ready = done(broken()), *late = pending();
+    weft_deferred *outer = noted(waiting_for(ready), "outer"), *other = noted(waiting_for(late), "other");
+
+    log_capture();
+    weft_deferred_callback(late, broken());
+    cr_assert_str_eq(trace_text(), "outer=!broken other=!broken");
+    check_has_nothing(ready);
+    check_has_nothing(late);
+    cr_assert_eq(log_count("unhandled"), 0, "it is not the inner's to report");
+    weft_deferred_unref(outer);
+    weft_deferred_unref(other);
+    cr_assert_eq(log_count("unhandled"), 2);
+}
+
+Test(deferred_chain, r17_leaves_a_callback_added_to_the_inner_a_success_with_no_value)
 {
     weft_deferred *inner = pending(), *d = waiting_for(inner);
 
@@ -133,6 +194,46 @@ Test(deferred_chain, r20_goes_through_several_in_a_row)
     weft_deferred_unref(middle);
     conclude(d, "d");
     cr_assert_str_eq(trace_text(), "d=3");
+}
+
+Test(deferred_chain, r20_goes_through_when_the_middle_begins_to_wait_last)
+{
+    weft_deferred *inner = pending(), *middle = pending(), *outer;
+
+    weft_deferred_add_callback(middle, return_later, weft_deferred_ref(inner));
+    outer = noted(waiting_for(middle), "outer");
+    weft_deferred_callback(middle, weft_int(1));
+    cr_assert_str_eq(trace_text(), "");
+    cr_assert_eq(weft_deferred_get_state(middle), WEFT_WAITING);
+    weft_deferred_callback(inner, weft_int(2));
+    cr_assert_str_eq(trace_text(), "outer=2");
+    weft_deferred_unref(outer);
+    weft_deferred_unref(middle);
+    weft_deferred_unref(inner);
+}
+
+Test(deferred_chain, r20_runs_the_callbacks_of_each_level_on_the_way_up)
+{
+    weft_deferred *inner = noted(pending(), "i"), *middle, *outer;
+
+    weft_deferred_add_callback(inner, return_broken, NULL);
+    middle = weft_deferred_add_errback(noted_sides(waiting_for(inner), "m"), return_int, (void *)2);
+    outer = noted_sides(noted(waiting_for(middle), "o"), "end");
+    weft_deferred_callback(inner, weft_int(1));
+    cr_assert_str_eq(trace_text(), "i=1 m:error=!broken o=2 end:value=2");
+    weft_deferred_unref(outer);
+    weft_deferred_unref(middle);
+    weft_deferred_unref(inner);
+}
+
+Test(deferred_chain, r20_takes_the_result_of_one_that_waits_for_one_that_is_done)
+{
+    weft_deferred *inner = done(weft_int(3)), *middle = waiting_for(inner), *outer = noted(waiting_for(middle), "outer");
+
+    cr_assert_str_eq(trace_text(), "outer=3");
+    weft_deferred_unref(inner);
+    weft_deferred_unref(outer);
+    weft_deferred_unref(middle);
 }
 
 /* ---- waiting for itself, in a circle, or for what another waits for ---- */
@@ -224,6 +325,20 @@ Test(deferred_misuse, r21_a_second_one_that_takes_the_result_of_the_same_inner)
     conclude(first, "first");
     weft_deferred_unref(inner);
     cr_assert_str_eq(trace_text(), "second=!misuse first=1");
+}
+
+Test(deferred_misuse, r21_cancelling_one_that_came_second_does_not_reach_what_the_first_waits_for)
+{
+    weft_deferred *inner = stoppable(cancel_done, "stop"), *first = waiting_for(inner), *second = waiting_for(inner);
+    weft_deferred *third = waiting_for(inner);
+
+    weft_deferred_cancel(second);
+    weft_deferred_callback(inner, broken());
+    conclude(first, "first");
+    conclude(second, "second");
+    conclude(third, "third");
+    weft_deferred_unref(inner);
+    cr_assert_str_eq(trace_text(), "first=!broken second=!misuse third=!misuse");
 }
 
 Test(deferred_misuse, adding_to_one_that_was_handed_over_is_logged)

@@ -19,7 +19,7 @@ static weft_deferred *made_here(weft_cancel_fn *canceller)
     return weft_deferred_new_at(canceller, (void *)"stop", &made);
 }
 
-Test(deferred_dump, names_state_and_place)
+Test(deferred_dump, r01_names_state_and_place)
 {
     weft_deferred *d = made_here(NULL);
 
@@ -74,7 +74,7 @@ Test(deferred_dump, says_why_it_was_asked_to_stop)
     weft_deferred_unref(d);
 }
 
-Test(deferred_dump, goes_down_to_the_innermost_and_says_who_waits)
+Test(deferred_dump, r15_goes_down_to_the_innermost_and_says_who_waits)
 {
     weft_deferred *inner = weft_deferred_new_at(NULL, NULL, &made_inner), *outer = made_here(NULL);
 
@@ -87,6 +87,30 @@ Test(deferred_dump, goes_down_to_the_innermost_and_says_who_waits)
     cr_assert_not_null(strstr(dump(inner), "with no value, handed over"));
     weft_deferred_unref(inner);
     weft_deferred_unref(outer);
+}
+
+Test(deferred_dump, r16_forgets_what_it_waited_for)
+{
+    weft_deferred *inner = weft_deferred_new_at(NULL, NULL, &made_inner), *outer = made_here(NULL);
+
+    weft_deferred_add_callback(outer, return_later, weft_deferred_ref(inner));
+    weft_deferred_callback_at(outer, weft_ok(NULL), &fired);
+    weft_deferred_callback_at(inner, weft_ok(NULL), &fired);
+    cr_assert_null(strstr(dump(outer), "waits for"));
+    weft_deferred_unref(inner);
+    weft_deferred_unref(outer);
+}
+
+Test(deferred_dump, r22_says_which_one_will_forward_its_result)
+{
+    weft_deferred *from = weft_deferred_new_at(NULL, NULL, &made_inner), *to = made_here(NULL);
+
+    weft_deferred_forward(weft_deferred_ref(from), to);
+    cr_assert_not_null(strstr(dump(to), "waits for the one made at db.c:7 query"));
+    weft_deferred_callback(from, weft_ok(NULL));
+    cr_assert_null(strstr(dump(to), "waits for"));
+    weft_deferred_unref(from);
+    weft_deferred_unref(to);
 }
 
 static weft_result dump_it(weft_result result, void *deferred)

@@ -228,6 +228,22 @@ Test(deferred_pause, r19_outer_keeps_the_result_and_the_rest_of_the_inner_runs)
     weft_deferred_unref(outer);
 }
 
+Test(deferred_pause, r19_holds_up_those_above_and_nobody_below)
+{
+    weft_deferred *inner = pending(), *middle = paused(noted(waiting_for(inner), "m")), *outer = noted(waiting_for(middle), "o");
+
+    log_capture();
+    noted(noted(inner, "i"), "j"); /* behind the hand-over: logged as a misuse, and run */
+    weft_deferred_callback(inner, weft_int(3));
+    cr_assert_str_eq(trace_text(), "i=nil j=nil");
+    cr_assert_eq(weft_deferred_get_state(outer), WEFT_WAITING);
+    weft_deferred_unpause(middle);
+    cr_assert_str_eq(trace_text(), "m=3 o=3");
+    weft_deferred_unref(inner);
+    weft_deferred_unref(middle);
+    weft_deferred_unref(outer);
+}
+
 Test(deferred_pause, r30_pending_one_is_cancelled_and_its_callbacks_wait)
 {
     weft_deferred *d = noted(paused(stoppable(cancel_done, "stop")), "a");

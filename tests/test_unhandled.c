@@ -41,6 +41,69 @@ Test(unhandled, r39_success_is_not_logged)
     cr_assert_eq(log_count(""), 0);
 }
 
+static weft_result let_go_and_fail(weft_result result, void *own)
+{
+    return return_broken(let_go(result, own), NULL);
+}
+
+Test(unhandled, r39_error_is_logged_when_the_last_reference_goes_in_the_callback_that_fails)
+{
+    weft_deferred *d = pending();
+
+    log_capture();
+    weft_deferred_add_callback(d, let_go_and_fail, d);
+    weft_deferred_callback(d, weft_int(1));
+    cr_assert_eq(log_count("unhandled error"), 1);
+}
+
+static weft_result return_timed_out(weft_result result, void *unused)
+{
+    (void)unused;
+    weft_result_drop(result);
+    return weft_fail(weft_error_new(&WEFT_TIMED_OUT, "x"));
+}
+
+Test(unhandled, r40_error_that_another_replaced_is_not_logged)
+{
+    weft_deferred *d = done(broken());
+
+    log_capture();
+    weft_deferred_add_errback(d, return_timed_out, NULL);
+    weft_deferred_unref(d);
+    cr_assert_eq(log_count("timed_out"), 1);
+    cr_assert_eq(log_count(""), 1);
+}
+
+static weft_result await_and_handle(void *failed)
+{
+    weft_result_drop(weft_await(failed));
+    return weft_ok(NULL);
+}
+
+static weft_result await_and_pass(void *failed)
+{
+    return weft_await(failed);
+}
+
+Test(unhandled, r40_error_that_a_fiber_awaits_is_the_fibers)
+{
+    weft_deferred *handled = pending(), *passed = pending();
+    weft_reactor *reactor;
+
+    cr_assert_null(weft_reactor_new(&reactor));
+    log_capture();
+    weft_deferred_unref(weft_spawn(await_and_handle, weft_deferred_ref(handled)));
+    weft_deferred_callback(handled, broken());
+    weft_deferred_unref(handled);
+    weft_result_drop(weft_reactor_run_until(reactor, weft_spawn(await_and_pass, done(weft_int(1)))));
+    cr_assert_eq(log_count("unhandled"), 0);
+    weft_deferred_unref(weft_spawn(await_and_pass, weft_deferred_ref(passed)));
+    weft_deferred_callback(passed, broken());
+    weft_deferred_unref(passed);
+    weft_reactor_free(reactor);
+    cr_assert_eq(log_count("unhandled"), 1);
+}
+
 Test(unhandled, r40_error_that_was_handled_taken_or_moved_is_not_logged)
 {
     weft_deferred *handled = done(broken()), *taken = done(broken()), *moved = done(broken()), *outer;
@@ -177,7 +240,7 @@ Test(unhandled, r40_error_that_was_taken_or_replaced_lets_go_of_its_context)
     weft_deferred_unref(taken);
 }
 
-Test(unhandled, default_logs_in_the_context_of_the_failure)
+Test(unhandled, r39_default_logs_both_places_in_the_context_of_the_failure)
 {
     weft_context *previous = enter("where");
     weft_deferred *d = done(broken());
