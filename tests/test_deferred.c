@@ -1,9 +1,7 @@
-/* A deferred by itself: firing it, and running its callbacks.
+/* A deferred by itself: firing it, and running its callbacks. The rest is in tests/test_deferred_*.c, a file for each idea,
+ * tests/test_timeout.c and tests/test_unhandled.c; tests/test_deferred_model.c tries what nobody thought of.
  *
- * A test whose name begins with a number, r09_..., shows that rule of Twisted's Deferred as weft keeps it; _gap marks what
- * Twisted's own tests let pass. The rest is in tests/test_deferred_*.c: chains, cancelling, pausing,
- * forwarding, ownership, depth; in tests/test_timeout.c and tests/test_unhandled.c. tests/test_deferred_model.c tries what
- * nobody thought of. */
+ * A test whose name begins with a number, r09_..., shows that rule of tests/rules. */
 #include "tests/support/test.h"
 #include "tests/support/values.h"
 

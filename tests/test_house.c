@@ -55,6 +55,11 @@ Test(house, a_live_object_left_behind_fails_the_run)
     cr_assert_neq(run_planted("live_object"), 0);
 }
 
+Test(house, each_rule_has_a_test)
+{
+    cr_assert_eq(run("exec tests/support/%s", "rules"), 0, "it says which have none");
+}
+
 #if defined WEFT_TEST_SAN_address || defined WEFT_TEST_SAN_valgrind
 Test(house, lost_memory_fails_the_run)
 {
