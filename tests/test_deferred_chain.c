@@ -3,6 +3,7 @@
 #include "tests/support/test.h"
 #include "tests/support/values.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* `outer` waits for `inner`; its reference to that stays the caller's. */
@@ -238,9 +239,10 @@ Test(deferred_chain, r20_takes_the_result_of_one_that_waits_for_one_that_is_done
 
 /* ---- waiting for itself, in a circle, or for what another waits for ---- */
 
-Test(deferred_misuse, r20_a_callback_that_returns_its_own_deferred)
+Test(deferred_misuse, r20_a_callback_that_returns_its_own_deferred_is_named)
 {
     weft_deferred *d = pending();
+    char callback[40];
     weft_result result;
 
     weft_deferred_add_both(d, return_later, weft_deferred_ref(d));
@@ -248,7 +250,8 @@ Test(deferred_misuse, r20_a_callback_that_returns_its_own_deferred)
     weft_deferred_callback(d, weft_int(1));
     cr_assert_str_eq(trace_text(), "next=!misuse");
     result = weft_deferred_take_result(d);
-    cr_assert(strstr(weft_error_get_message(weft_failed(result)), "returned its own deferred"));
+    snprintf(callback, sizeof callback, "callback at %p returned its own", (void *)return_later);
+    cr_assert_not_null(strstr(weft_error_get_message(weft_failed(result)), callback));
     weft_result_drop(result);
     weft_deferred_unref(d);
 }

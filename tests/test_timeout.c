@@ -116,6 +116,17 @@ Test(timeout, r37_asks_for_no_answer_to_what_comes_in_time_and_to_a_cancel_by_ha
     cr_assert_str_eq(trace_text(), "v=1 e=!broken c=!cancelled");
 }
 
+Test(timeout, r37_asks_for_an_answer_to_a_cancel_by_hand_that_ends_after_the_time)
+{
+    weft_deferred *d = with_answer(stoppable(cancel_later, "stop"), 5, answer, (void *)"asked");
+
+    weft_deferred_cancel(d);
+    manual_clock_advance(&manual, 5);
+    weft_deferred_errback(d, weft_error_ref(weft_deferred_get_cancellation(d)));
+    conclude(d, "d");
+    cr_assert_str_eq(trace_text(), "stop asked=!cancelled d=8");
+}
+
 Test(timeout, r34_own_answer_owns_the_result_and_may_be_an_error_or_a_deferred)
 {
     struct value late = {.name = "late"};

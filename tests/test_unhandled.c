@@ -145,6 +145,17 @@ Test(unhandled, r41_cancellation_that_its_owner_asked_for_is_not_logged)
     cr_assert_eq(log_count(""), 0);
 }
 
+Test(unhandled, r41_cancellation_in_one_that_was_cancelled_before_is_not_logged)
+{
+    weft_deferred *d = weft_deferred_add_errback(pending(), return_nothing, NULL);
+
+    log_capture();
+    weft_deferred_cancel(d);
+    weft_deferred_add_callback(d, return_cancelled, NULL);
+    weft_deferred_unref(d);
+    cr_assert_eq(log_count(""), 0, "whoever held it did not want it any more");
+}
+
 Test(unhandled, r41_cancellation_that_somebody_else_asked_for_is_logged)
 {
     weft_deferred *inner = pending(), *outer = waiting_for(inner), *d = pending();
