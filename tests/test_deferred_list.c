@@ -46,7 +46,7 @@ Test(deferred_list, r42_gap_brings_results_in_the_order_of_the_members_not_of_th
     cr_assert_str_eq(trace_text(), "");
     weft_deferred_callback(m.of[0], weft_int(1));
     cr_assert_str_eq(trace_text(), "list=[1 !broken 3]");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(list);
 }
 
@@ -68,7 +68,7 @@ Test(deferred_list, r42_copies_the_array)
     array[0] = array[1] = NULL;
     weft_deferred_cancel(list);
     cr_assert_str_eq(trace_text(), "list=[!cancelled !cancelled]");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(list);
 }
 
@@ -102,7 +102,7 @@ Test(deferred_list, r43_fires_with_the_first_value_and_its_index)
     cr_assert_str_eq(trace_text(), "list=#2:3");
     weft_deferred_callback(m.of[1], weft_int(2));
     cr_assert_str_eq(trace_text(), "");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(list);
 }
 
@@ -114,7 +114,7 @@ Test(deferred_list, r43_that_waits_for_a_value_brings_the_failures_when_all_fail
     weft_deferred_callback(m.of[1], broken());
     weft_deferred_callback(m.of[0], weft_fail(weft_error_new(&WEFT_TIMED_OUT, "x")));
     cr_assert_str_eq(trace_text(), "list=[!timed_out !broken]");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(list);
 }
 
@@ -132,7 +132,7 @@ Test(deferred_list, r43_fails_with_the_first_error_wrapped)
     weft_error_unref(first);
     weft_error_unref(error);
     weft_deferred_callback(m.of[0], weft_int(1));
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(list);
 }
 
@@ -144,7 +144,7 @@ Test(deferred_list, r43_fires_at_whichever_comes_first_of_both)
 
         weft_deferred_callback(m.of[0], first ? broken() : weft_int(1));
         weft_deferred_callback(m.of[1], first ? weft_int(1) : broken());
-        let_go(&m);
+        let_go_of(&m);
         weft_deferred_unref(list);
     }
     cr_assert_str_eq(trace_text(), "list=#0:1 list=!first_error");
@@ -178,7 +178,7 @@ Test(deferred_list, r44_members_keep_values_that_can_be_shared)
     noted_last(list, "list");
     cr_assert_str_eq(trace_text(), "list=[borrowed borrowed 3]");
     cr_assert_eq(shared.references, 0);
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(list);
 }
 
@@ -192,7 +192,7 @@ Test(deferred_list, r44_a_value_with_one_owner_moves_to_the_list_and_consumes_th
     cr_assert_eq(a.drops, 1);
     trace("member=%s", told(weft_deferred_take_result(m.of[0])));
     cr_assert_str_eq(trace_text(), "list=[a] member=!misuse");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(list);
 }
 
@@ -205,7 +205,7 @@ Test(deferred_list, r44_whoever_waits_behind_the_list_for_a_value_with_one_owner
     weft_deferred_callback(m.of[0], value_of(&a));
     cr_assert_str_eq(trace_text(), "list=[a] outer=!misuse");
     cr_assert_eq(a.drops, 1);
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(outer);
     weft_deferred_unref(list);
 }
@@ -221,7 +221,7 @@ Test(deferred_list, r44_whoever_waits_behind_the_list_gets_a_value_that_can_be_s
     weft_deferred_callback(m.of[1], broken());
     weft_deferred_callback(m.of[2], weft_ok(NULL));
     cr_assert_str_eq(trace_text(), "outer=1 outer=!broken list=[1 !broken nil] outer=nil");
-    let_go(&m);
+    let_go_of(&m);
     for (size_t i = 0; i < 3; i++)
         weft_deferred_unref(outer[i]);
     weft_deferred_unref(list);
@@ -266,7 +266,7 @@ Test(deferred_list, r44_members_keep_their_errors_which_must_be_handled)
     weft_deferred_callback(m.of[1], broken());
     noted_last(m.of[1], "member");
     cr_assert_str_eq(trace_text(), "list=[!broken !broken] member=!broken");
-    let_go(&m);
+    let_go_of(&m);
     cr_assert_eq(log_count("unhandled"), 1);
     weft_deferred_unref(list);
 }
@@ -280,7 +280,7 @@ Test(deferred_list, r44_consuming_errors_leaves_members_with_a_success)
     weft_deferred_callback(m.of[0], broken());
     noted_last(m.of[0], "member");
     cr_assert_str_eq(trace_text(), "list=[!broken] member=nil");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(list);
     cr_assert_eq(log_count(""), 0, "%s", log_text());
 }
@@ -297,7 +297,7 @@ Test(deferred_list, r44_errors_after_it_has_fired_are_lost_when_consumed_and_rep
         m.of[0] = NULL;
         log_forget();
         weft_deferred_callback(m.of[1], broken());
-        let_go(&m);
+        let_go_of(&m);
         weft_deferred_unref(list);
         cr_assert_eq(log_count("unhandled"), consume ? 0 : 1);
     }
@@ -314,7 +314,7 @@ Test(deferred_list, r44_members_keep_values_that_come_after_it_has_fired)
         weft_deferred_callback(m.of[1], value_of(&a));
         noted_last(m.of[1], "member");
         cr_assert_str_eq(trace_text(), "list=#0:1 member=a");
-        let_go(&m);
+        let_go_of(&m);
         weft_deferred_unref(list);
     }
 }
@@ -329,7 +329,7 @@ Test(deferred_list, r44_drops_what_it_has_collected_when_it_fires_early)
     cr_assert_eq(a.drops, 0);
     weft_deferred_callback(m.of[1], broken());
     cr_assert_eq(a.drops, 1);
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(list);
 }
 
@@ -344,7 +344,7 @@ Test(deferred_list, r45_does_not_cancel_the_others_when_it_fires_early)
     cr_assert_str_eq(trace_text(), "list=#0:1");
     cr_assert_eq(weft_deferred_get_state(m.of[1]), WEFT_PENDING);
     weft_deferred_callback(m.of[1], weft_int(2));
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(list);
 }
 
@@ -357,7 +357,7 @@ Test(deferred_list, r46_cancels_its_members_in_order_and_succeeds_with_the_cance
 
     weft_deferred_cancel(list);
     cr_assert_str_eq(trace_text(), "a b c list=[!cancelled !cancelled !cancelled]");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(list);
 }
 
@@ -374,7 +374,7 @@ Test(deferred_list, r46_a_canceller_that_does_not_end_its_member_stops_neither_t
     cr_assert_eq(weft_deferred_get_state(list), WEFT_PENDING, "it was fired by force");
     weft_deferred_callback(m.of[1], weft_int(2));
     cr_assert_str_eq(trace_text(), "list=[!cancelled 2 !cancelled]");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(list);
 }
 
@@ -387,7 +387,7 @@ Test(deferred_list, r46_cancelled_brings_the_values_that_members_answer_with)
         weft_deferred *list = list_of(&m, flags[i]);
 
         weft_deferred_cancel(list);
-        let_go(&m);
+        let_go_of(&m);
         weft_deferred_unref(list);
     }
     cr_assert_str_eq(trace_text(), "a b list=[7 7] a b list=[7 7] a b list=#0:7");
@@ -400,7 +400,7 @@ Test(deferred_list, r46_cancelled_waiting_for_an_error_cancels_all_before_it_fir
 
     weft_deferred_cancel(list);
     cr_assert_str_eq(trace_text(), "a b c list=!first_error");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(list);
 }
 
@@ -413,7 +413,7 @@ Test(deferred_list, r46_that_has_fired_ignores_a_cancel)
     weft_deferred_cancel(list);
     cr_assert_str_eq(trace_text(), "list=#0:1");
     weft_deferred_callback(m.of[1], weft_int(2));
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(list);
 }
 
@@ -436,7 +436,7 @@ Test(deferred_list, a_member_that_nobody_can_fire_is_there_as_an_orphan)
     weft_deferred *list = list_of(&m, CONSUME);
 
     weft_deferred_callback(m.of[0], weft_int(1));
-    let_go(&m);
+    let_go_of(&m);
     cr_assert_str_eq(trace_text(), "list=[1 !orphaned]");
     weft_deferred_unref(list);
 }

@@ -17,7 +17,7 @@ Test(gather, r47_gap_brings_the_values_in_the_order_of_the_members_not_of_their_
     cr_assert_str_eq(trace_text(), "");
     weft_deferred_callback(m.of[1], weft_int(2));
     cr_assert_str_eq(trace_text(), "g=[1 2 3]");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(g);
 }
 
@@ -59,7 +59,7 @@ Test(gather, copies_the_array)
     weft_deferred_callback(m.of[0], weft_int(1));
     weft_deferred_callback(m.of[1], weft_int(2));
     cr_assert_str_eq(trace_text(), "g=[1 2]");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(g);
 }
 
@@ -73,7 +73,7 @@ Test(gather, goes_on_when_nobody_looks)
     cr_assert_eq(a.drops, 0);
     weft_deferred_callback(m.of[1], weft_int(1));
     cr_assert_eq(a.drops, 1);
-    let_go(&m);
+    let_go_of(&m);
 }
 
 /* ---- the first error ---- */
@@ -96,7 +96,7 @@ Test(gather, a4_fails_with_the_very_error_of_the_member)
     cr_assert_eq(weft_error_get_trace(error, &trace), 0, "somebody else's view of the error has changed");
     weft_error_unref(failed);
     weft_error_unref(error);
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(g);
 }
 
@@ -112,7 +112,7 @@ Test(gather, the_first_error_cancels_the_other_members_and_waits_for_them)
     cr_assert_str_eq(trace_text(), "");
     weft_deferred_callback(m.of[0], weft_int(1));
     cr_assert_str_eq(trace_text(), "g=!broken");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(g);
 }
 
@@ -131,7 +131,7 @@ Test(gather, cancels_siblings_for_the_error)
     cr_assert(weft_error_is(error, &BROKEN));
     cr_assert_eq(index_of(error), 1);
     weft_error_unref(error);
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(g);
 }
 
@@ -158,7 +158,7 @@ Test(gather, drops_its_values_at_the_first_error_and_later_ones_as_they_come)
     weft_deferred_callback(m.of[2], value_of(&c));
     cr_assert_eq(c.drops, 1);
     cr_assert_eq(a.drops, 1);
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(g);
 }
 
@@ -171,7 +171,7 @@ Test(gather, n16_a_later_error_stays_in_its_member_and_is_reported)
     weft_deferred_callback(m.of[0], broken());
     weft_deferred_errback(m.of[1], weft_error_new(&WEFT_TIMED_OUT, "later"));
     cr_assert_str_eq(trace_text(), "b g=!broken");
-    let_go(&m);
+    let_go_of(&m);
     cr_assert_eq(log_count("unhandled"), 1);
     cr_assert_eq(log_count("timed_out: later"), 1);
     weft_deferred_unref(g);
@@ -185,7 +185,7 @@ Test(gather, n16_a_consuming_one_drops_later_errors)
     log_capture();
     weft_deferred_callback(m.of[0], broken());
     weft_deferred_callback(m.of[1], broken());
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(g);
     cr_assert_eq(log_count(""), 0, "%s", log_text());
 }
@@ -199,7 +199,7 @@ Test(gather, reports_nothing_of_the_cancellations_it_asked_for)
     weft_deferred_callback(m.of[1], broken());
     cr_assert_str_eq(trace_text(), "a c g=!broken");
     cr_assert_eq(weft_live_counts_get().errors, 0, "members keep what was only meant for the gather");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(g);
     cr_assert_eq(log_count(""), 0, "%s", log_text());
 }
@@ -230,7 +230,7 @@ Test(gather, n15_wraps_the_first_error_when_asked_to)
     cr_assert(weft_error_same(weft_error_get_cause(failed), error));
     weft_error_unref(failed);
     weft_error_unref(error);
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(g);
 }
 
@@ -274,7 +274,7 @@ Test(gather, a3_lets_the_others_run_when_asked_to)
     cr_assert_eq(weft_deferred_get_state(m.of[2]), WEFT_PENDING);
     weft_deferred_callback(m.of[2], value_of(&c));
     cr_assert_eq(c.drops, 1);
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(g);
 }
 
@@ -287,7 +287,7 @@ Test(gather, n16_later_errors_of_members_that_were_let_run_are_reported_unless_c
         weft_deferred_unref(noted_last(weft_gather_results(given(&m), 2, WEFT_GATHER_LET_RUN | consume), "g"));
         weft_deferred_callback(m.of[1], broken());
         weft_deferred_callback(m.of[0], broken());
-        let_go(&m);
+        let_go_of(&m);
         cr_assert_str_eq(trace_text(), "g=!broken");
         cr_assert_eq(log_count("unhandled"), consume ? 0 : 1);
         log_forget();
@@ -308,7 +308,7 @@ Test(gather, consumes_its_members)
     trace("g=%s", told(weft_deferred_take_result(g)));
     trace("member=%s", told(weft_deferred_take_result(m.of[0])));
     cr_assert_str_eq(trace_text(), "outer=!misuse g=[1] member=!misuse");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(outer);
     weft_deferred_unref(g);
 }
@@ -372,7 +372,7 @@ Test(gather, a_member_that_nobody_can_fire_fails_as_an_orphan)
     cr_assert_str_eq(trace_text(), "a");
     trace("%s", told(weft_deferred_take_result(g)));
     cr_assert_str_eq(trace_text(), "!orphaned");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(g);
 }
 
@@ -381,7 +381,7 @@ Test(gather, a_member_orphaned_while_it_is_waited_for_fails)
     struct members m = members(2, cancel_done);
     weft_deferred *g = noted_last(weft_gather_results(given(&m), 2, 0), "g");
 
-    let_go(&m);
+    let_go_of(&m);
     cr_assert_str_eq(trace_text(), "b g=!orphaned");
     weft_deferred_unref(g);
 }
@@ -400,7 +400,7 @@ Test(gather, n14_cancel_reaches_each_member_before_any_callback_runs)
 
     weft_deferred_cancel(g);
     cr_assert_str_eq(trace_text(), "a b c g=!cancelled");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(g);
 }
 
@@ -411,7 +411,7 @@ Test(gather, n14_cancel_of_one_that_lets_run_reaches_each_member_before_any_call
 
     weft_deferred_cancel(g);
     cr_assert_str_eq(trace_text(), "a b c g=!cancelled");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(g);
 }
 
@@ -433,7 +433,7 @@ Test(gather, cancelled_gives_each_member_the_same_reason_and_ends_with_it)
     cr_assert(weft_error_is(weft_error_get_cause(error), &BROKEN));
     weft_error_unref(error);
     weft_error_unref(gone);
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(g);
 }
 
@@ -450,7 +450,7 @@ Test(gather, n15_cancelled_is_recognized_through_the_wrapper)
     cr_assert(weft_error_is(error, &WEFT_CLIENT_GONE));
     cr_assert_not(weft_error_is(error, &WEFT_FAILURE));
     weft_error_unref(error);
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(g);
 }
 
@@ -461,7 +461,7 @@ Test(gather, cancelled_succeeds_when_all_members_answer_with_values)
 
     weft_deferred_cancel(g);
     cr_assert_str_eq(trace_text(), "a b g=[7 7]");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(g);
 }
 
@@ -472,7 +472,7 @@ Test(gather, cancelled_fails_with_what_a_member_answers)
 
     weft_deferred_cancel(g);
     cr_assert_str_eq(trace_text(), "a b g=!broken");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(g);
 }
 
@@ -486,7 +486,7 @@ Test(gather, cancelled_does_not_tell_members_that_a_sibling_failed)
     cr_assert(weft_error_is(weft_deferred_get_cancellation(m.of[1]), &WEFT_CLIENT_GONE));
     weft_deferred_callback(m.of[1], weft_int(1));
     cr_assert_str_eq(trace_text(), "a b g=!broken");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(g);
 }
 
@@ -520,7 +520,7 @@ Test(gather, cancelled_twice_or_after_its_end_is_cancelled_once)
     weft_deferred_callback(m.of[0], weft_int(1));
     weft_deferred_cancel(g);
     cr_assert_str_eq(trace_text(), "a g=[1]");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(g);
 }
 
@@ -534,7 +534,7 @@ Test(gather, cancelled_while_it_waits_for_siblings_still_fails_with_the_first_er
     cr_assert_str_eq(trace_text(), "b");
     weft_deferred_callback(m.of[1], weft_int(1));
     cr_assert_str_eq(trace_text(), "g=!broken");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(g);
 }
 
@@ -546,7 +546,7 @@ Test(gather, passes_a_cancel_on_to_a_gather_inside)
 
     weft_deferred_cancel(g);
     cr_assert_str_eq(trace_text(), "a b g=!cancelled");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(g);
 }
 

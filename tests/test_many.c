@@ -54,7 +54,7 @@ static void set(whole_fn *make, weft_cancel_fn *canceller, size_t count)
 
 static void clear(void)
 {
-    let_go(&scene.members);
+    let_go_of(&scene.members);
     scene.whole = weft_deferred_unref(scene.whole);
 }
 
@@ -280,7 +280,7 @@ Test(many, callbacks_run_in_the_context_in_which_they_were_added)
             weft_deferred_callback(m.of[1], weft_int(2));
         trace("%s", weft_context_get_name(weft_context_current()));
         leave(none);
-        let_go(&m);
+        let_go_of(&m);
         weft_deferred_unref(whole);
     }
     cr_assert_str_eq(trace_text(), "whole@adding result=[1 2] firing whole@adding result=[1 2] firing "

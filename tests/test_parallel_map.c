@@ -31,7 +31,7 @@ Test(parallel_map, a5_begins_items_in_order_as_others_end_and_never_more_than_th
     cr_assert_str_eq(trace_text(), "");
     weft_deferred_callback(m.of[3], weft_int(13));
     cr_assert_str_eq(trace_text(), "map=[10 11 12 13 14]");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(map);
 }
 
@@ -44,7 +44,7 @@ Test(parallel_map, a5_with_a_limit_above_the_number_begins_all)
     for (size_t i = 0; i < 3; i++)
         weft_deferred_callback(m.of[i], weft_int(1));
     cr_assert_str_eq(trace_text(), "map=[1 1 1]");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(map);
 }
 
@@ -95,7 +95,7 @@ Test(parallel_map, a5_begins_nothing_after_an_error_and_waits_for_what_is_under_
     weft_deferred_callback(m.of[3], weft_int(13));
     cr_assert_str_eq(trace_text(), "map=!broken");
     weft_deferred_callback(m.of[4], weft_ok(NULL));
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(map);
 }
 
@@ -171,7 +171,7 @@ Test(parallel_map, an_error_returned_after_the_first_is_reported)
     cr_assert_str_eq(trace_text(), "map=!timed_out");
     cr_assert_eq(log_count("unhandled"), 1);
     cr_assert_eq(log_count("broken"), 1);
-    let_go(&m);
+    let_go_of(&m);
 }
 
 /* ---- cancelling ---- */
@@ -194,7 +194,7 @@ Test(parallel_map, cancelled_begins_nothing_and_waits_for_what_is_under_way)
     weft_error_unref(gone);
     weft_deferred_callback(m.of[2], weft_ok(NULL));
     weft_deferred_callback(m.of[3], weft_ok(NULL));
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(map);
     cr_assert_str_eq(trace_text(), "");
 }
@@ -211,7 +211,7 @@ Test(parallel_map, cancelled_with_items_left_fails_also_when_those_under_way_suc
     cr_assert_str_eq(trace_text(), "0 1 b map=!cancelled");
     cr_assert_eq(a.drops, 1);
     weft_deferred_callback(m.of[2], weft_ok(NULL));
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(map);
 }
 
@@ -222,7 +222,7 @@ Test(parallel_map, cancelled_with_no_items_left_succeeds_when_those_under_way_do
 
     weft_deferred_cancel(map);
     cr_assert_str_eq(trace_text(), "0 1 a b map=[7 7]");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(map);
 }
 
@@ -249,7 +249,7 @@ Test(parallel_map, cancelled_by_an_item_cancels_also_that_item)
     weft_deferred_callback(self.members.of[0], weft_int(1));
     cr_assert_str_eq(trace_text(), "0 1 b map=!cancelled");
     weft_deferred_callback(self.members.of[2], weft_ok(NULL));
-    let_go(&self.members);
+    let_go_of(&self.members);
     weft_deferred_unref(self.map);
 }
 
@@ -278,7 +278,7 @@ Test(parallel_map, runs_items_in_the_context_in_which_it_was_made)
     cr_assert_str_eq(trace_text(), "map@firing map=[0 1 2]");
     leave(none);
     weft_deferred_callback(m.of[3], weft_ok(NULL));
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(map);
 }
 

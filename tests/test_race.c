@@ -14,7 +14,7 @@ Test(race, r48_the_first_value_wins_and_the_others_are_cancelled_first)
 
     weft_deferred_callback(m.of[1], weft_int(2));
     cr_assert_str_eq(trace_text(), "a c race=#1:2");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(race);
 }
 
@@ -28,7 +28,7 @@ Test(race, r48_an_error_does_not_win)
     cr_assert_str_eq(trace_text(), "");
     weft_deferred_callback(m.of[2], weft_int(3));
     cr_assert_str_eq(trace_text(), "b race=#2:3");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(race);
     cr_assert_eq(log_count(""), 0, "%s", log_text());
 }
@@ -60,7 +60,7 @@ Test(race, r48_fails_with_all_failures_in_order_when_all_fail)
     cr_assert_str_eq(trace_text(), "failures=[!timed_out !broken]");
     cr_assert(weft_error_is(weft_error_get_cause(error), &WEFT_TIMED_OUT));
     weft_error_unref(error);
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(race);
 }
 
@@ -83,7 +83,7 @@ Test(race, r48_consumes_its_members)
     weft_deferred_callback(m.of[0], weft_int(1));
     trace("member=%s", told(weft_deferred_take_result(m.of[0])));
     cr_assert_str_eq(trace_text(), "race=#0:1 member=!misuse");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(race);
 }
 
@@ -98,7 +98,7 @@ Test(race, r48_a_loser_that_resists_keeps_nothing_from_firing_and_its_value_is_d
     weft_deferred_callback(m.of[1], value_of(&late));
     cr_assert_eq(late.drops, 1);
     cr_assert_str_eq(trace_text(), "");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(race);
 }
 
@@ -110,7 +110,7 @@ Test(race, r48_a_late_error_of_a_loser_is_silent)
     log_capture();
     weft_deferred_callback(m.of[0], weft_int(1));
     weft_deferred_callback(m.of[1], broken());
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(race);
     cr_assert_eq(log_count(""), 0, "%s", log_text());
 }
@@ -122,7 +122,7 @@ Test(race, r48_a_loser_that_answers_with_a_value_does_no_harm)
 
     weft_deferred_callback(m.of[0], weft_int(1));
     cr_assert_str_eq(trace_text(), "b c race=#0:1");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(race);
 }
 
@@ -133,7 +133,7 @@ Test(race, losers_are_told_why)
 
     weft_deferred_callback(m.of[0], weft_int(1));
     cr_assert_eq(weft_error_get_kind(weft_deferred_get_cancellation(m.of[1])), &WEFT_CANCELLED);
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(race);
 }
 
@@ -149,7 +149,7 @@ Test(race, r48_cancelled_cancels_all_and_ends_with_the_cancellation_itself)
     cr_assert(weft_error_same(error, gone));
     weft_error_unref(error);
     weft_error_unref(gone);
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(race);
 }
 
@@ -164,7 +164,7 @@ Test(race, r48_cancelled_waits_for_members_that_resist)
     cr_assert_str_eq(trace_text(), "a b");
     weft_deferred_callback(m.of[1], broken());
     cr_assert_str_eq(trace_text(), "race=!failure_group");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(race);
     cr_assert_eq(log_count(""), 0, "%s", log_text());
 }
@@ -179,7 +179,7 @@ Test(race, r48_cancelled_is_won_by_a_member_that_answers_with_a_value)
     race = race_of(&m);
     weft_deferred_cancel(race);
     cr_assert_str_eq(trace_text(), "a b c race=#1:7");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(race);
 }
 
@@ -191,7 +191,7 @@ Test(race, whose_members_were_cancelled_by_others_is_a_group_of_failures)
     weft_deferred_cancel(m.of[0]);
     weft_deferred_cancel(m.of[1]);
     cr_assert_str_eq(trace_text(), "race=!failure_group");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(race);
 }
 
@@ -203,7 +203,7 @@ Test(race, drops_the_errors_it_has_collected_when_it_is_won)
     weft_deferred_callback(m.of[0], broken());
     weft_deferred_callback(m.of[1], weft_int(2));
     cr_assert_eq(weft_live_counts_get().errors, 1, "the loser's cancellation is all there is");
-    let_go(&m);
+    let_go_of(&m);
     weft_deferred_unref(race);
 }
 
@@ -212,7 +212,7 @@ Test(race, members_that_nobody_can_fire_fail)
     struct members m = members(2, cancel_done);
     weft_deferred *race = race_of(&m);
 
-    let_go(&m);
+    let_go_of(&m);
     cr_assert_str_eq(trace_text(), "race=!failure_group");
     weft_deferred_unref(race);
 }

@@ -24,7 +24,7 @@ weft_deferred *const *given(const struct members *members)
     return copy.of;
 }
 
-void let_go(struct members *members)
+void let_go_of(struct members *members)
 {
     for (size_t i = 0; i < members->count; i++)
         members->of[i] = weft_deferred_unref(members->of[i]);

@@ -13,7 +13,7 @@ struct members {
 struct members members(size_t count, weft_cancel_fn *canceller);
 /* One more reference to each, in an array that lives until the next call. */
 weft_deferred *const *given(const struct members *members);
-void let_go(struct members *members);
+void let_go_of(struct members *members);
 
 /* Traces the result with `note_last`; returns the deferred. */
 weft_deferred *noted_last(weft_deferred *deferred, const char *label);
