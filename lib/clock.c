@@ -3,7 +3,7 @@
 
 #include <weft/clock.h>
 
-#include "lib/thread.h"
+#include "lib/clock.h"
 
 weft_clock *weft_clock_current(void)
 {
@@ -23,13 +23,30 @@ void weft_timer_init(weft_timer *timer, weft_timer_fn *fn, void *arg)
     *timer = (weft_timer){.fn = fn, .arg = arg};
 }
 
-void weft_timer_start(weft_timer *timer, weft_clock *clock, double seconds)
+void weft_timer_start_due(weft_timer *timer, weft_clock *clock, int64_t due)
 {
     assert(clock && "a timer needs a clock: is there a reactor on this thread?");
     weft_timer_stop(timer);
     timer->clock = clock;
-    clock->start(clock, timer, seconds);
+    timer->due = due;
+    clock->start(clock, timer);
     weft__thread.live.timers++;
+}
+
+void weft_timer_start(weft_timer *timer, weft_clock *clock, double seconds)
+{
+    int64_t wait = seconds > 0 ? weft__nanoseconds(seconds) : 0;
+
+    assert(clock && "a timer needs a clock: is there a reactor on this thread?");
+    weft_timer_start_due(timer, clock, weft__instant_after(clock->now(clock), wait));
+}
+
+bool weft_timer_delay(weft_timer *timer, double seconds)
+{
+    if (!timer->clock)
+        return false;
+    weft_timer_start_due(timer, timer->clock, weft__instant_after(timer->due, weft__nanoseconds(seconds)));
+    return true;
 }
 
 void weft_timer_stop(weft_timer *timer)
@@ -39,6 +56,16 @@ void weft_timer_stop(weft_timer *timer)
     timer->clock->stop(timer->clock, timer);
     timer->clock = NULL;
     weft__thread.live.timers--;
+}
+
+double weft_timer_remaining(const weft_timer *timer)
+{
+    int64_t now;
+
+    if (!timer->clock || timer->due == INT64_MAX)
+        return __builtin_inf();
+    now = timer->clock->now(timer->clock);
+    return timer->due > now ? (double)(timer->due - now) / 1e9 : 0;
 }
 
 void weft_timer_fire(weft_timer *timer)

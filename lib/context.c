@@ -5,6 +5,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include <weft/log.h>
+
 #include "lib/context.h"
 
 static weft_context *context_new(void)
@@ -75,6 +77,14 @@ const char *weft_context_get_name(weft_context *context)
         snprintf(context->name, size, "%s-%" PRIu64, context->prefix, context->number);
     }
     return context->name;
+}
+
+void weft__context_take_away(const void *fn)
+{
+    weft_context *left = weft__context_swap(NULL);
+
+    weft_log_error("the callback at %p left the context %s behind", fn, weft_context_get_name(left));
+    weft_context_unref(left);
 }
 
 weft_usage weft_context_get_usage(weft_context *context)

@@ -25,6 +25,16 @@ static inline weft_context *weft__context_swap(weft_context *to)
     return from;
 }
 
+/* Logs that the callback `fn` left its context behind, and takes that away. */
+WEFT_INTERNAL void weft__context_take_away(const void *fn);
+
+/* A loop, or a clock, is in no context between callbacks. Who leaves one behind is named, and what follows is put right. */
+static inline void weft__context_leave_callback(const void *fn)
+{
+    if (__builtin_expect(weft__thread.context != NULL, 0))
+        weft__context_take_away(fn);
+}
+
 static inline weft_context *weft__context_ref(weft_context *context)
 {
     if (context)

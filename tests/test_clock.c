@@ -7,16 +7,14 @@
 #include <string.h>
 #include <time.h>
 
-#include "tests/support/manual_clock.h"
+/* ---- 68: a timer, on a clock that stands still until the test moves it ---- */
 
-/* ---- a timer, on a clock that stands still until the test moves it ---- */
-
-static struct manual_clock manual;
+static weft_test_clock *manual;
 
 static weft_clock *manual_clock(void)
 {
-    manual_clock_init(&manual);
-    return &manual.clock;
+    manual = weft_test_clock_new();
+    return weft_test_clock_get_clock(manual);
 }
 
 static void say(weft_timer *timer, void *label)
@@ -41,12 +39,13 @@ Test(timer, fires_once_when_its_time_has_come)
     cr_assert_not(weft_timer_started(&timer));
     weft_timer_start(&timer, clock, 2);
     cr_assert(weft_timer_started(&timer));
-    manual_clock_advance(&manual, 1.5);
+    weft_test_clock_advance(manual, 1.5);
     cr_assert_str_eq(trace_text(), "");
-    manual_clock_advance(&manual, 0.5);
+    weft_test_clock_advance(manual, 0.5);
     cr_assert_str_eq(trace_text(), "a");
-    manual_clock_advance(&manual, 10);
+    weft_test_clock_advance(manual, 10);
     cr_assert_str_eq(trace_text(), "");
+    weft_test_clock_free(manual);
 }
 
 Test(timer, started_again_is_moved)
@@ -57,25 +56,27 @@ Test(timer, started_again_is_moved)
     weft_timer_start(&timer, clock, 1);
     weft_timer_start(&timer, clock, 3);
     cr_assert_eq(weft_live_counts_get().timers, 1);
-    manual_clock_advance(&manual, 2.5);
+    weft_test_clock_advance(manual, 2.5);
     cr_assert_str_eq(trace_text(), "");
-    manual_clock_advance(&manual, 1);
+    weft_test_clock_advance(manual, 1);
     cr_assert_str_eq(trace_text(), "a");
+    weft_test_clock_free(manual);
 }
 
 Test(timer, may_move_to_another_clock)
 {
-    struct manual_clock other;
+    weft_test_clock *other = weft_test_clock_new();
     weft_clock *clock = manual_clock();
     weft_timer timer = sayer("a");
 
-    manual_clock_init(&other);
     weft_timer_start(&timer, clock, 1);
-    weft_timer_start(&timer, &other.clock, 1);
-    manual_clock_advance(&manual, 5);
+    weft_timer_start(&timer, weft_test_clock_get_clock(other), 1);
+    weft_test_clock_advance(manual, 5);
     cr_assert_str_eq(trace_text(), "");
-    manual_clock_advance(&other, 5);
+    weft_test_clock_advance(other, 5);
     cr_assert_str_eq(trace_text(), "a");
+    weft_test_clock_free(manual);
+    weft_test_clock_free(other);
 }
 
 Test(timer, stopped_does_not_fire)
@@ -88,8 +89,9 @@ Test(timer, stopped_does_not_fire)
     weft_timer_stop(&timer);
     weft_timer_stop(&timer);
     cr_assert_not(weft_timer_started(&timer));
-    manual_clock_advance(&manual, 5);
+    weft_test_clock_advance(manual, 5);
     cr_assert_str_eq(trace_text(), "");
+    weft_test_clock_free(manual);
 }
 
 Test(timer, is_counted_while_it_is_started)
@@ -101,11 +103,117 @@ Test(timer, is_counted_while_it_is_started)
     weft_timer_start(&first, clock, 1);
     weft_timer_start(&second, clock, 2);
     cr_assert_eq(weft_live_counts_get().timers, 2);
-    manual_clock_advance(&manual, 1);
+    weft_test_clock_advance(manual, 1);
     cr_assert_eq(weft_live_counts_get().timers, 1);
     weft_timer_stop(&second);
     cr_assert_eq(weft_live_counts_get().timers, 0);
     trace_text();
+    weft_test_clock_free(manual);
+}
+
+/* 68. Twisted raises for a call that has run or was cancelled; whoever stops a timer wants it not to fire. */
+Test(timer, r68_may_be_stopped_once_it_has_fired)
+{
+    weft_clock *clock = manual_clock();
+    weft_timer timer = sayer("a");
+
+    weft_timer_start(&timer, clock, 1);
+    weft_test_clock_advance(manual, 1);
+    weft_timer_stop(&timer);
+    cr_assert_not(weft_timer_started(&timer));
+    cr_assert_str_eq(trace_text(), "a");
+    weft_test_clock_free(manual);
+}
+
+Test(timer, r68_knows_when_it_is_due)
+{
+    weft_clock *clock = manual_clock();
+    weft_timer timer = sayer("a");
+
+    cr_assert_eq(weft_timer_remaining(&timer), HUGE_VAL, "it is stopped");
+    weft_test_clock_advance(manual, 1);
+    weft_timer_start(&timer, clock, 2.5);
+    cr_assert_eq(timer.due, 3500000000);
+    cr_assert_eq(weft_timer_remaining(&timer), 2.5);
+    weft_test_clock_advance(manual, 2);
+    cr_assert_eq(weft_timer_remaining(&timer), 0.5);
+    weft_test_clock_stall(manual, 2);
+    cr_assert_eq(weft_timer_remaining(&timer), 0, "it is overdue");
+    weft_timer_stop(&timer);
+    cr_assert_eq(weft_timer_remaining(&timer), HUGE_VAL);
+    weft_timer_start(&timer, clock, HUGE_VAL);
+    cr_assert_eq(weft_timer_remaining(&timer), HUGE_VAL, "it will never be due");
+    weft_timer_stop(&timer);
+    weft_test_clock_free(manual);
+}
+
+Test(timer, r68_is_delayed_from_when_it_was_due)
+{
+    weft_clock *clock = manual_clock();
+    weft_timer timer = sayer("a");
+
+    cr_assert_not(weft_timer_delay(&timer, 1), "it is stopped");
+    cr_assert_not(weft_timer_started(&timer));
+    weft_timer_start(&timer, clock, 2);
+    weft_test_clock_advance(manual, 1);
+    cr_assert(weft_timer_delay(&timer, 3));
+    cr_assert_eq(timer.due, 5000000000);
+    cr_assert(weft_timer_delay(&timer, -1.5));
+    cr_assert_eq(timer.due, 3500000000);
+    cr_assert(weft_timer_delay(&timer, NAN));
+    cr_assert_eq(timer.due, 3500000000);
+    cr_assert_eq(weft_live_counts_get().timers, 1);
+    weft_test_clock_advance(manual, 2.4);
+    cr_assert_str_eq(trace_text(), "");
+    weft_test_clock_advance(manual, 0.1);
+    cr_assert_str_eq(trace_text(), "a");
+    weft_test_clock_free(manual);
+}
+
+Test(timer, delayed_to_before_now_fires_on_the_next_round)
+{
+    weft_clock *clock = manual_clock();
+    weft_timer timer = sayer("a");
+
+    weft_timer_start(&timer, clock, 2);
+    weft_test_clock_advance(manual, 1);
+    cr_assert(weft_timer_delay(&timer, -HUGE_VAL));
+    cr_assert_str_eq(trace_text(), "");
+    cr_assert_eq(weft_timer_remaining(&timer), 0);
+    cr_assert_eq(weft_test_clock_turn(manual), 1);
+    cr_assert_str_eq(trace_text(), "a");
+    weft_test_clock_free(manual);
+}
+
+Test(timer, delayed_for_ever_never_fires_and_stays_so)
+{
+    weft_clock *clock = manual_clock();
+    weft_timer timer = sayer("a");
+
+    weft_timer_start(&timer, clock, 2);
+    cr_assert(weft_timer_delay(&timer, HUGE_VAL));
+    cr_assert(weft_timer_delay(&timer, -1));
+    cr_assert_eq(timer.due, INT64_MAX);
+    weft_test_clock_advance(manual, 1e9);
+    weft_timer_stop(&timer);
+    cr_assert_str_eq(trace_text(), "");
+    weft_test_clock_free(manual);
+}
+
+Test(timer, may_be_started_for_an_instant)
+{
+    weft_clock *clock = manual_clock();
+    weft_timer timer = sayer("a"), past = sayer("b");
+
+    weft_test_clock_advance(manual, 1);
+    weft_timer_start_due(&timer, clock, 1500000001);
+    weft_timer_start_due(&past, clock, 5);
+    cr_assert_eq(weft_test_clock_turn(manual), 1, "one that has passed is now");
+    weft_test_clock_advance(manual, 0.5);
+    cr_assert_str_eq(trace_text(), "b");
+    weft_test_clock_advance(manual, 1e-9);
+    cr_assert_str_eq(trace_text(), "a");
+    weft_test_clock_free(manual);
 }
 
 /* ---- the clock of a thread ---- */
@@ -120,6 +228,7 @@ Test(clock, there_is_none_at_first_and_what_is_set_comes_back)
     cr_assert_eq(weft_clock_now(clock), weft_clock_recent(clock));
     cr_assert_eq(weft_clock_set(NULL), clock);
     cr_assert_null(weft_clock_current());
+    weft_test_clock_free(manual);
 }
 
 static void has_no_clock(void *unused)
@@ -133,6 +242,7 @@ Test(clock, belongs_to_one_thread)
     weft_clock_set(manual_clock());
     in_thread(has_no_clock, NULL);
     weft_clock_set(NULL);
+    weft_test_clock_free(manual);
 }
 
 /* ---- the reactor's clock ---- */
@@ -257,6 +367,30 @@ Test(reactor_timer, started_for_ever_can_be_stopped)
     run_for(0.01);
     weft_timer_stop(&timer);
     cr_assert_str_eq(trace_text(), "");
+    without_reactor();
+}
+
+Test(reactor_timer, knows_when_it_is_due_and_can_be_delayed)
+{
+    weft_timer timer;
+    int64_t before, fired;
+    double remaining;
+
+    with_reactor();
+    timer = sayer("a");
+    before = monotonic();
+    weft_timer_start(&timer, weft_clock_current(), 3600);
+    cr_assert_geq(timer.due - before, 3600 * INT64_C(1000000000));
+    remaining = weft_timer_remaining(&timer);
+    cr_assert(remaining <= 3600 && remaining > 3590);
+    cr_assert(weft_timer_delay(&timer, -3599.95));
+    cr_assert_geq(timer.due - before, 50 * 1000000);
+    while (weft_timer_started(&timer))
+        run_for(0.02);
+    fired = monotonic();
+    cr_assert_geq(fired, timer.due);
+    cr_assert_eq(weft_timer_remaining(&timer), HUGE_VAL);
+    cr_assert_str_eq(trace_text(), "a");
     without_reactor();
 }
 
@@ -410,9 +544,10 @@ Test(clock, of_a_test_drives_timeouts)
     weft_deferred *d = pending();
 
     weft_deferred_add_timeout(d, manual_clock(), 3600);
-    manual_clock_advance(&manual, 3599);
+    weft_test_clock_advance(manual, 3599);
     cr_assert_eq(weft_deferred_get_state(d), WEFT_PENDING);
-    manual_clock_advance(&manual, 1);
+    weft_test_clock_advance(manual, 1);
     cr_assert_str_eq(told(weft_deferred_take_result(d)), "!timed_out");
     weft_deferred_unref(d);
+    weft_test_clock_free(manual);
 }

@@ -2,8 +2,6 @@
 #include "tests/support/test.h"
 #include "tests/support/values.h"
 
-#include "tests/support/manual_clock.h"
-
 static weft_lock *lock;
 static weft_condition *condition;
 
@@ -238,21 +236,21 @@ Test(condition, cancelled_when_it_has_its_result_changes_nothing)
 
 Test(condition, a_wait_that_times_out_holds_the_lock)
 {
-    struct manual_clock manual;
+    weft_test_clock *manual = weft_test_clock_new();
     weft_deferred *d;
 
-    manual_clock_init(&manual);
     begin();
     take();
-    d = weft_deferred_add_timeout(weft_condition_wait(condition), &manual.clock, 1);
+    d = weft_deferred_add_timeout(weft_condition_wait(condition), weft_test_clock_get_clock(manual), 1);
     weft_deferred_add_both(d, note_held, (void *)"d");
     take();
-    manual_clock_advance(&manual, 1);
+    weft_test_clock_advance(manual, 1);
     cr_assert_str_eq(trace_text(), "");
     release("d=!timed_out");
     weft_deferred_unref(d);
     release("");
     end();
+    weft_test_clock_free(manual);
 }
 
 /* ---- callbacks may do anything ---- */

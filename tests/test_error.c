@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/support/manual_clock.h"
-
 static const weft_error_kind ROOM_ERROR = {"room_error", &WEFT_FAILURE};
 static const weft_error_kind ROOM_FULL = {"room_full", &ROOM_ERROR};
 static const weft_error_kind LOBBY_FULL = {"lobby_full", &ROOM_FULL};
@@ -204,19 +202,19 @@ Test(error, message_that_printf_refuses_is_its_format)
 
 Test(error, knows_when_it_was_made)
 {
-    struct manual_clock manual;
+    weft_test_clock *time = weft_test_clock_new();
     weft_clock *previous;
     weft_error *before = weft_error_new(&BROKEN, "no clock on this thread"), *after;
 
-    manual_clock_init(&manual);
-    previous = weft_clock_set(&manual.clock);
-    manual_clock_advance(&manual, 3);
+    previous = weft_clock_set(weft_test_clock_get_clock(time));
+    weft_test_clock_advance(time, 3);
     after = weft_error_new(&BROKEN, "three seconds later");
     weft_clock_set(previous);
     cr_assert_eq(weft_error_get_time(before), 0);
-    cr_assert_eq(weft_error_get_time(after), manual.clock.recent);
+    cr_assert_eq(weft_error_get_time(after), 3000000000);
     weft_error_unref(before);
     weft_error_unref(after);
+    weft_test_clock_free(time);
 }
 
 Test(error, of_the_system_has_its_text_and_its_number)
@@ -699,25 +697,26 @@ Test(error_print_full, tells_kind_message_place_trace_and_causes_a_line_each)
 
 Test(error_print_full, tells_the_time_and_how_long_ago_that_is)
 {
-    struct manual_clock manual;
+    weft_test_clock *manual = weft_test_clock_new(), *behind = weft_test_clock_new();
     weft_clock *previous;
     weft_error *error;
 
-    manual_clock_init(&manual);
-    previous = weft_clock_set(&manual.clock);
-    manual_clock_advance(&manual, 12.5);
+    previous = weft_clock_set(weft_test_clock_get_clock(manual));
+    weft_test_clock_advance(manual, 12.5);
     error = weft_error_new_at(&BROKEN, &a, "x");
     cr_assert_str_eq(printed(weft_error_print_full, error),
-                     "broken: x\n    made at a.c:1 f, at 12.500001 s, 0.000000 s ago");
-    manual_clock_advance(&manual, 0.25);
+                     "broken: x\n    made at a.c:1 f, at 12.500000 s, 0.000000 s ago");
+    weft_test_clock_advance(manual, 0.25);
     cr_assert_str_eq(printed(weft_error_print_full, error),
-                     "broken: x\n    made at a.c:1 f, at 12.500001 s, 0.250000 s ago");
-    manual_clock_init(&manual);
-    cr_assert_str_eq(printed(weft_error_print_full, error), "broken: x\n    made at a.c:1 f, at 12.500001 s",
+                     "broken: x\n    made at a.c:1 f, at 12.500000 s, 0.250000 s ago");
+    weft_clock_set(weft_test_clock_get_clock(behind));
+    cr_assert_str_eq(printed(weft_error_print_full, error), "broken: x\n    made at a.c:1 f, at 12.500000 s",
                      "a clock that is behind has not made it");
     weft_clock_set(previous);
-    cr_assert_str_eq(printed(weft_error_print_full, error), "broken: x\n    made at a.c:1 f, at 12.500001 s");
+    cr_assert_str_eq(printed(weft_error_print_full, error), "broken: x\n    made at a.c:1 f, at 12.500000 s");
     weft_error_unref(error);
+    weft_test_clock_free(manual);
+    weft_test_clock_free(behind);
 }
 
 static weft_error *with_payload(weft_result payload)
@@ -795,20 +794,20 @@ Test(error_print_json, names_the_payload_by_its_type_and_gives_an_int)
 
 Test(error_print_json, tells_the_time_in_seconds)
 {
-    struct manual_clock manual;
+    weft_test_clock *manual = weft_test_clock_new();
     weft_clock *previous;
     weft_error *error;
     json_t *object;
 
-    manual_clock_init(&manual);
-    previous = weft_clock_set(&manual.clock);
-    manual_clock_advance(&manual, 12.5);
+    previous = weft_clock_set(weft_test_clock_get_clock(manual));
+    weft_test_clock_advance(manual, 12.5);
     error = weft_error_new(&BROKEN, "x");
     weft_clock_set(previous);
     object = parsed(error);
-    cr_assert_float_eq(json_real_value(json_object_get(object, "time")), 12.500001, 1e-9);
+    cr_assert_float_eq(json_real_value(json_object_get(object, "time")), 12.500000, 1e-9);
     json_decref(object);
     weft_error_unref(error);
+    weft_test_clock_free(manual);
 }
 
 Test(error_print_json, is_json_whatever_is_in_the_message)

@@ -2,8 +2,6 @@
 #include "tests/support/test.h"
 #include "tests/support/values.h"
 
-#include "tests/support/manual_clock.h"
-
 static weft_event *event;
 
 /* Waits and traces what comes of it; the deferred is borrowed until it has its result. */
@@ -83,19 +81,19 @@ Test(event, a14_c_a_cancelled_wait_leaves_nothing_behind)
 
 Test(event, a14_c_waits_that_timed_out_leave_nothing_behind)
 {
-    struct manual_clock manual;
+    weft_test_clock *manual = weft_test_clock_new();
 
-    manual_clock_init(&manual);
     begin();
     for (int i = 0; i < 5; i++) {
-        weft_deferred *d = weft_deferred_add_timeout(weft_event_wait(event), &manual.clock, 1);
+        weft_deferred *d = weft_deferred_add_timeout(weft_event_wait(event), weft_test_clock_get_clock(manual), 1);
 
-        manual_clock_advance(&manual, 1);
+        weft_test_clock_advance(manual, 1);
         cr_assert_str_eq(told(weft_deferred_take_result(d)), "!timed_out");
         weft_deferred_unref(d);
     }
     cr_assert_eq(weft_event_get_waiting(event), 0);
     end();
+    weft_test_clock_free(manual);
 }
 
 Test(event, wakes_one_that_nobody_holds)

@@ -2,8 +2,6 @@
 #include "tests/support/test.h"
 #include "tests/support/values.h"
 
-#include "tests/support/manual_clock.h"
-
 /* Somebody who wants the lock. Gets it, traces the name, keeps it and calls `then`, if there is one. */
 struct visitor {
     const char *name;
@@ -484,20 +482,20 @@ Test(lock, r65_a_run_cancelled_at_work_is_released_when_the_work_has_stopped)
 
 Test(lock, r65_an_acquire_may_time_out)
 {
-    struct manual_clock manual;
+    weft_test_clock *manual = weft_test_clock_new();
     struct visitor a = named("a");
     weft_deferred *d;
 
-    manual_clock_init(&manual);
     lock = weft_lock_new();
     visit(&a);
-    d = weft_deferred_add_timeout(weft_lock_acquire(lock), &manual.clock, 5);
-    manual_clock_advance(&manual, 5);
+    d = weft_deferred_add_timeout(weft_lock_acquire(lock), weft_test_clock_get_clock(manual), 5);
+    weft_test_clock_advance(manual, 5);
     finish(d, "d");
     cr_assert_str_eq(trace_text(), "a d=!timed_out");
     cr_assert_eq(weft_lock_get_waiting(lock), 0);
     go(&a);
     end();
+    weft_test_clock_free(manual);
 }
 
 /* ---- ownership: a grant dropped anywhere releases ---- */

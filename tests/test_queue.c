@@ -2,8 +2,6 @@
 #include "tests/support/test.h"
 #include "tests/support/values.h"
 
-#include "tests/support/manual_clock.h"
-
 static weft_queue *queue;
 
 static void begin(size_t size, size_t backlog)
@@ -256,17 +254,17 @@ Test(queue, r66_a_cancelled_getter_leaves_and_takes_no_item_with_it)
 
 Test(queue, r66_a_get_may_time_out)
 {
-    struct manual_clock manual;
+    weft_test_clock *manual = weft_test_clock_new();
 
-    manual_clock_init(&manual);
     begin(1, 1);
-    watched(weft_deferred_add_timeout(weft_queue_get(queue), &manual.clock, 1), "d");
-    manual_clock_advance(&manual, 1);
+    watched(weft_deferred_add_timeout(weft_queue_get(queue), weft_test_clock_get_clock(manual), 1), "d");
+    weft_test_clock_advance(manual, 1);
     expect(0, 0, 0, "d=!timed_out");
     put(1);
     get("next");
     expect(0, 0, 0, "next=1");
     end();
+    weft_test_clock_free(manual);
 }
 
 static weft_result put_two_and_cancel(weft_result result, void *deferred)

@@ -4,15 +4,13 @@
 
 #include <string.h>
 
-#include "tests/support/manual_clock.h"
-
-static struct manual_clock manual;
+static weft_test_clock *manual;
 
 static weft_deferred *with_timeout(weft_deferred *d, double seconds)
 {
-    if (!manual.clock.now)
-        manual_clock_init(&manual);
-    return weft_deferred_add_timeout(d, &manual.clock, seconds);
+    if (!manual)
+        manual = weft_test_clock_new();
+    return weft_deferred_add_timeout(d, weft_test_clock_get_clock(manual), seconds);
 }
 
 /* An answer of one's own: traces what comes out and makes it an 8. */
@@ -23,9 +21,9 @@ static weft_result answer(weft_result result, void *label)
 
 static weft_deferred *with_answer(weft_deferred *d, double seconds, weft_callback_fn *on_timeout, void *arg)
 {
-    if (!manual.clock.now)
-        manual_clock_init(&manual);
-    return weft_deferred_add_timeout_with(d, &manual.clock, seconds, on_timeout, arg);
+    if (!manual)
+        manual = weft_test_clock_new();
+    return weft_deferred_add_timeout_with(d, weft_test_clock_get_clock(manual), seconds, on_timeout, arg);
 }
 
 Test(timeout, r34_returns_the_deferred)
@@ -43,9 +41,9 @@ Test(timeout, r34_cancels_what_takes_too_long_and_says_timed_out)
     weft_deferred *d = with_timeout(noted(stoppable(cancel_done, "canceller"), "before"), 5);
     weft_result result;
 
-    manual_clock_advance(&manual, 4.9);
+    weft_test_clock_advance(manual, 4.9);
     cr_assert_str_eq(trace_text(), "");
-    manual_clock_advance(&manual, 0.1);
+    weft_test_clock_advance(manual, 0.1);
     cr_assert_str_eq(trace_text(), "canceller before=!cancelled");
     result = weft_deferred_take_result(d);
     cr_assert(weft_error_is(weft_failed(result), &WEFT_TIMED_OUT));
@@ -62,7 +60,7 @@ Test(timeout, r34_does_nothing_to_a_result_in_time)
     weft_deferred_callback(value, weft_int(1));
     weft_deferred_callback(error, broken());
     cr_assert_eq(weft_live_counts_get().timers, 0, "the timer is stopped");
-    manual_clock_advance(&manual, 10);
+    weft_test_clock_advance(manual, 10);
     conclude(value, "v");
     conclude(error, "e");
     cr_assert_str_eq(trace_text(), "v=1 e=!broken");
@@ -73,9 +71,9 @@ Test(timeout, r34_gives_way_to_an_answer_of_ones_own)
 {
     weft_deferred *d = with_answer(pending(), 5, answer, (void *)"asked");
 
-    manual_clock_advance(&manual, 4.9);
+    weft_test_clock_advance(manual, 4.9);
     cr_assert_str_eq(trace_text(), "");
-    manual_clock_advance(&manual, 0.1);
+    weft_test_clock_advance(manual, 0.1);
     conclude(d, "d");
     cr_assert_str_eq(trace_text(), "asked=!cancelled d=8");
 }
@@ -88,7 +86,7 @@ Test(timeout, r37_asks_for_an_answer_to_whatever_comes_out_after_the_time)
     weft_deferred *late = with_answer(stoppable(cancel_later, "stop"), 5, answer, (void *)"late");
 
     with_answer(handled, 5, answer, (void *)"handled");
-    manual_clock_advance(&manual, 5);
+    weft_test_clock_advance(manual, 5);
     cr_assert_str_eq(trace_text(), "value=9 error=!broken stop handled=4");
     weft_deferred_callback(late, weft_int(1));
     cr_assert_str_eq(trace_text(), "late=1");
@@ -109,7 +107,7 @@ Test(timeout, r37_asks_for_no_answer_to_what_comes_in_time_and_to_a_cancel_by_ha
     weft_deferred_callback(error, broken());
     weft_deferred_cancel(cancelled);
     cr_assert_eq(weft_live_counts_get().timers, 0);
-    manual_clock_advance(&manual, 10);
+    weft_test_clock_advance(manual, 10);
     conclude(value, "v");
     conclude(error, "e");
     conclude(cancelled, "c");
@@ -121,7 +119,7 @@ Test(timeout, r37_asks_for_an_answer_to_a_cancel_by_hand_that_ends_after_the_tim
     weft_deferred *d = with_answer(stoppable(cancel_later, "stop"), 5, answer, (void *)"asked");
 
     weft_deferred_cancel(d);
-    manual_clock_advance(&manual, 5);
+    weft_test_clock_advance(manual, 5);
     weft_deferred_errback(d, weft_error_ref(weft_deferred_get_cancellation(d)));
     conclude(d, "d");
     cr_assert_str_eq(trace_text(), "stop asked=!cancelled d=8");
@@ -133,7 +131,7 @@ Test(timeout, r34_own_answer_owns_the_result_and_may_be_an_error_or_a_deferred)
     weft_deferred *inner = pending(), *failed = with_answer(stoppable(cancel_later, "stop"), 5, return_broken, NULL);
     weft_deferred *waits = with_answer(pending(), 5, return_later, weft_deferred_ref(inner));
 
-    manual_clock_advance(&manual, 5);
+    weft_test_clock_advance(manual, 5);
     weft_deferred_callback(failed, value_of(&late));
     cr_assert_eq(late.drops, 1);
     cr_assert_eq(weft_deferred_get_state(waits), WEFT_WAITING);
@@ -159,7 +157,7 @@ Test(timeout, r37_leaves_a_cancel_by_hand_a_cancel_when_it_ends_after_the_time)
     weft_deferred *d = with_timeout(stoppable(cancel_later, "canceller"), 5);
 
     weft_deferred_cancel(d);
-    manual_clock_advance(&manual, 6);
+    weft_test_clock_advance(manual, 6);
     weft_deferred_errback(d, weft_error_ref(weft_deferred_get_cancellation(d)));
     conclude(d, "d");
     cr_assert_str_eq(trace_text(), "canceller d=!cancelled");
@@ -176,7 +174,7 @@ Test(timeout, r34_leaves_another_cancellation_that_comes_out_after_the_time)
 {
     weft_deferred *d = with_timeout(weft_deferred_add_errback(pending(), other_cancellation, NULL), 5);
 
-    manual_clock_advance(&manual, 6);
+    weft_test_clock_advance(manual, 6);
     conclude(d, "d");
     cr_assert_str_eq(trace_text(), "d=!cancelled");
 }
@@ -196,7 +194,7 @@ Test(timeout, r34_knows_its_cancellation_by_whichever_way_it_came_up)
     static const weft_place place = {"x.c", "f", 1};
     weft_deferred *d = with_timeout(weft_deferred_add_errback(pending(), pass_up, (void *)&place), 5);
 
-    manual_clock_advance(&manual, 5);
+    weft_test_clock_advance(manual, 5);
     conclude(d, "d");
     cr_assert_str_eq(trace_text(), "d=!timed_out");
 }
@@ -207,7 +205,7 @@ Test(timeout, r35_keeps_what_a_canceller_or_an_errback_makes_of_it)
     weft_deferred *error = with_timeout(weft_deferred_new(fire_error, NULL), 5);
     weft_deferred *handled = with_timeout(weft_deferred_add_errback(pending(), return_int, (void *)4), 5);
 
-    manual_clock_advance(&manual, 5);
+    weft_test_clock_advance(manual, 5);
     conclude(value, "v");
     conclude(error, "e");
     conclude(handled, "h");
@@ -218,7 +216,7 @@ Test(timeout, r35_cancels_the_inner_that_it_waits_for)
 {
     weft_deferred *inner = stoppable(cancel_done, "inner"), *d = with_timeout(waiting_for(inner), 5);
 
-    manual_clock_advance(&manual, 5);
+    weft_test_clock_advance(manual, 5);
     conclude(d, "d");
     cr_assert_str_eq(trace_text(), "inner d=!timed_out");
     weft_deferred_unref(inner);
@@ -235,7 +233,7 @@ Test(timeout, r36_covers_the_callbacks_before_it_and_not_those_after)
     cr_assert_eq(weft_live_counts_get().timers, 1, "it waits for what came before");
     weft_deferred_callback(before, weft_ok(NULL));
     cr_assert_eq(weft_live_counts_get().timers, 0);
-    manual_clock_advance(&manual, 10);
+    weft_test_clock_advance(manual, 10);
     cr_assert_eq(weft_deferred_get_state(d), WEFT_WAITING);
     weft_deferred_callback(after, weft_int(1));
     weft_deferred_unref(before);
@@ -270,7 +268,7 @@ static void check_leaves_a_later_inner(weft_callback_fn *on_timeout)
         with_answer(d, 5, on_timeout, (void *)"asked");
         weft_deferred_add_both(d, return_later, weft_deferred_ref(later));
         ends[i](d);
-        manual_clock_advance(&manual, 10);
+        weft_test_clock_advance(manual, 10);
         cr_assert_eq(weft_deferred_get_state(d), WEFT_WAITING);
         weft_deferred_callback(later, weft_int(2));
         weft_deferred_unref(later);
@@ -290,7 +288,7 @@ Test(timeout, r38_waits_for_a_cancelled_chain_that_resists)
     weft_deferred *resisting = with_timeout(stoppable(cancel_later, "canceller"), 5);
     weft_deferred *stopped = with_timeout(stoppable(cancel_later, "canceller"), 5);
 
-    manual_clock_advance(&manual, 5);
+    weft_test_clock_advance(manual, 5);
     cr_assert_eq(weft_deferred_get_state(resisting), WEFT_PENDING);
     weft_deferred_callback(resisting, weft_int(1));
     weft_deferred_errback(stopped, weft_error_ref(weft_deferred_get_cancellation(stopped)));
@@ -319,7 +317,7 @@ Test(timeout, r38_comes_out_only_when_an_errback_that_waits_has_ended_or_not_at_
     weft_deferred *e = with_timeout(weft_deferred_add_errback(pending(), clean_up, &rescues), 5);
     weft_deferred *f = with_timeout(weft_deferred_add_errback(pending(), clean_up, &fails), 5);
 
-    manual_clock_advance(&manual, 60);
+    weft_test_clock_advance(manual, 60);
     cr_assert_eq(weft_deferred_get_state(d), WEFT_WAITING);
     weft_deferred_callback(passes.work, passes.asked);
     weft_deferred_callback(rescues.work, weft_int(1));
@@ -347,7 +345,7 @@ Test(timeout, r38_comes_out_although_the_canceller_fails)
     weft_deferred *d = with_timeout(weft_deferred_new(cancel_failed, NULL), 5);
 
     log_capture();
-    manual_clock_advance(&manual, 5);
+    weft_test_clock_advance(manual, 5);
     cr_assert_eq(log_count("could not be cancelled"), 1);
     conclude(d, "d");
     cr_assert_str_eq(trace_text(), "d=!timed_out");
@@ -376,7 +374,7 @@ Test(timeout, of_no_time_at_all_waits_for_the_clocks_next_round)
     weft_deferred *d = with_timeout(pending(), 0);
 
     cr_assert_eq(weft_deferred_get_state(d), WEFT_PENDING);
-    manual_clock_advance(&manual, 0);
+    weft_test_clock_advance(manual, 0);
     conclude(d, "d");
     cr_assert_str_eq(trace_text(), "d=!timed_out");
 }
@@ -385,7 +383,7 @@ Test(timeout, the_first_of_two_is_the_one_that_counts)
 {
     weft_deferred *d = with_timeout(with_timeout(noted(pending(), "a"), 5), 3);
 
-    manual_clock_advance(&manual, 3);
+    weft_test_clock_advance(manual, 3);
     cr_assert_str_eq(trace_text(), "a=!cancelled");
     cr_assert_eq(weft_live_counts_get().timers, 0);
     conclude(d, "d");
@@ -400,7 +398,7 @@ Test(timeout, of_an_orphan_stops_its_timer)
     weft_deferred_unref(d);
     cr_assert_str_eq(trace_text(), "a=!orphaned");
     cr_assert_eq(weft_live_counts_get().timers, 0);
-    manual_clock_advance(&manual, 10);
+    weft_test_clock_advance(manual, 10);
 }
 
 /* The timer only borrows the deferred, which here goes inside the timer's own cancel. */
@@ -410,7 +408,7 @@ Test(timeout, survives_the_deferred_going_when_it_fires)
 
     log_capture();
     weft_deferred_add_both(d, let_go, d);
-    manual_clock_advance(&manual, 5);
+    weft_test_clock_advance(manual, 5);
     cr_assert_eq(weft_live_counts_get().deferreds, 0);
     cr_assert_eq(weft_live_counts_get().errors, 0);
 }

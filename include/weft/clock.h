@@ -1,8 +1,8 @@
 /* weft/clock.h: the time, and timers, from whoever keeps them: a reactor, or a test.
  *
  * The core has no time of its own. A clock is an interface: its owner fills in a weft_clock, and whoever needs time is
- * given one. Durations are seconds (double), instants are nanoseconds (int64_t) since some fixed moment of that clock;
- * they never go back. */
+ * given one. Durations are seconds (double, rounded to the nearest nanosecond), instants are nanoseconds (int64_t) since
+ * some fixed moment of that clock; they never go back. INT64_MAX is never. */
 #ifndef WEFT_CLOCK_H
 #define WEFT_CLOCK_H
 
@@ -22,14 +22,15 @@ struct weft_timer {
     weft_timer_fn *fn;      /* public, set by weft_timer_init */
     void *arg;              /* public */
     weft_clock *clock;      /* read only: the clock it is started on, NULL when stopped */
-    char weft__private[64] __attribute__((aligned(8))); /* the clock's */
+    int64_t due;            /* read only: the instant at which it is due, or, once it has fired, was */
+    char weft__private[56] __attribute__((aligned(8))); /* the clock's */
 };
 
 struct weft_clock {
     int64_t recent; /* what `now` said when the current turn of its loop began: free to read */
     int64_t (*now)(weft_clock *clock);
-    void (*start)(weft_clock *clock, weft_timer *timer, double seconds); /* `timer` is stopped */
-    void (*stop)(weft_clock *clock, weft_timer *timer);                  /* `timer` is started */
+    void (*start)(weft_clock *clock, weft_timer *timer); /* `timer` was stopped; due at timer->due, which may have passed */
+    void (*stop)(weft_clock *clock, weft_timer *timer);  /* `timer` is started */
 };
 
 /* The clock of this thread's reactor; NULL when it has none. Borrowed. */
@@ -51,15 +52,23 @@ WEFT_API void weft_timer_init(weft_timer *timer, weft_timer_fn *fn, void *arg);
 /* Fires once, `seconds` from now (at once, on the clock's next round, when that is not positive). Starting a started
  * timer moves it. */
 WEFT_API void weft_timer_start(weft_timer *timer, weft_clock *clock, double seconds);
-WEFT_API void weft_timer_stop(weft_timer *timer); /* a stopped timer is fine */
-
-/* For clocks: `timer` is due. Marks it stopped, then calls its function; the clock sees to it that no context is current. */
-WEFT_API void weft_timer_fire(weft_timer *timer);
+/* The same at an instant of that clock, for those who keep to a grid; one that has passed is now. */
+WEFT_API void weft_timer_start_due(weft_timer *timer, weft_clock *clock, int64_t due);
+/* Makes a started timer fire so much later, or, when that is negative, earlier. False, and nothing, when it is stopped. */
+WEFT_API bool weft_timer_delay(weft_timer *timer, double seconds);
+/* A stopped timer is fine: whoever stops one wants it not to fire, and need not know whether it has fired already. */
+WEFT_API void weft_timer_stop(weft_timer *timer);
 
 static inline bool weft_timer_started(const weft_timer *timer)
 {
     return timer->clock != NULL;
 }
+
+/* Seconds until it is due: 0 when that has passed, infinite when it is stopped. */
+WEFT_API double weft_timer_remaining(const weft_timer *timer);
+
+/* For clocks: `timer` is due. Marks it stopped, then calls its function; the clock sees to it that no context is current. */
+WEFT_API void weft_timer_fire(weft_timer *timer);
 
 WEFT_END
 

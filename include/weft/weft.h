@@ -24,5 +24,6 @@
 #include <weft/result.h>
 #include <weft/results.h>
 #include <weft/semaphore.h>
+#include <weft/test_clock.h>
 
 #endif

@@ -44,17 +44,6 @@ _Static_assert(sizeof(ev_timer) <= sizeof(((weft_timer *)0)->weft__private), "a 
 _Static_assert(sizeof(ev_io) <= sizeof(((weft_io *)0)->weft__private), "a weft_io has room for libev's");
 _Static_assert(sizeof(ev_signal) <= sizeof(((weft_signal *)0)->weft__private), "a weft_signal has room for libev's");
 
-/* The reactor is in no context between callbacks. Who leaves one behind is named, and what follows is put right. */
-static void leave_callback(const void *fn)
-{
-    if (__builtin_expect(weft__thread.context != NULL, 0)) {
-        weft_context *left = weft__context_swap(NULL);
-
-        weft_log_error("the callback at %p left the context %s behind", fn, weft_context_get_name(left));
-        weft_context_unref(left);
-    }
-}
-
 /* ---- the clock ---- */
 
 static int64_t monotonic(void)
@@ -83,17 +72,16 @@ static void timer_due(struct ev_loop *loop, ev_timer *watcher, int events)
 
     (void)loop, (void)events;
     weft_timer_fire(timer);
-    leave_callback(fn);
+    weft__context_leave_callback(fn);
 }
 
-/* libev counts from the beginning of the turn; we count from now, or a timer started late in a long turn were short. */
-static void reactor_timer_start(weft_clock *clock, weft_timer *timer, double seconds)
+/* libev counts from the beginning of the turn, as `recent` does: a timer started late in a long turn is not short. */
+static void reactor_timer_start(weft_clock *clock, weft_timer *timer)
 {
     weft_reactor *reactor = (weft_reactor *)clock;
     ev_timer *watcher = timer_watcher(timer);
-    double late = (double)(monotonic() - clock->recent) / 1e9;
 
-    ev_timer_init(watcher, timer_due, (seconds > 0 ? seconds : 0) + late, 0);
+    ev_timer_init(watcher, timer_due, timer->due > clock->recent ? (double)(timer->due - clock->recent) / 1e9 : 0, 0);
     watcher->data = timer;
     ev_timer_start(reactor->loop, watcher);
 }
@@ -143,7 +131,7 @@ static bool calls_make(weft_reactor *reactor)
         struct call *next = call->next;
 
         call->fn(call->arg);
-        leave_callback((const void *)call->fn);
+        weft__context_leave_callback((const void *)call->fn);
         weft_free(call);
         call = next;
     }
@@ -410,7 +398,7 @@ static void io_ready(struct ev_loop *loop, ev_io *watcher, int events)
 
     (void)loop;
     io->fn(io, events & (EV_READ | EV_WRITE), io->arg);
-    leave_callback(fn);
+    weft__context_leave_callback(fn);
 }
 
 _Static_assert(WEFT_READABLE == (int)EV_READ && WEFT_WRITABLE == (int)EV_WRITE, "events need no translation");
@@ -454,7 +442,7 @@ static void signal_came(struct ev_loop *loop, ev_signal *watcher, int events)
 
     (void)loop, (void)events;
     watched->fn(watched, watcher->signum, watched->arg);
-    leave_callback(fn);
+    weft__context_leave_callback(fn);
 }
 
 void weft_signal_init(weft_signal *watcher, weft_signal_fn *fn, void *arg)
