@@ -15,6 +15,7 @@
 #include <weft/fiber.h>
 #include <weft/gather.h>
 #include <weft/linearizer.h>
+#include <weft/later.h>
 #include <weft/live.h>
 #include <weft/lock.h>
 #include <weft/log.h>
