@@ -20,6 +20,7 @@ static void later_due(weft_timer *timer, void *arg)
     weft_deferred_callback_at(later->deferred, weft_ok(NULL), later->place);
 }
 
+/* At once, however long the callbacks of the deferred may be held up. */
 static weft_cancel_outcome later_cancel(weft_deferred *deferred, void *arg)
 {
     (void)deferred;
