@@ -63,7 +63,7 @@ SWITCH    = $(if $(filter asm,$(FIBER)),runtime/fiber/switch_$(ARCH).S,runtime/f
 core_SRC := $(wildcard lib/*.c)
 weft_SRC := $(filter-out runtime/fiber/switch_%,$(wildcard runtime/loop/*.c runtime/fiber/*.c runtime/observe/*.c)) $(SWITCH)
 http_SRC := $(wildcard runtime/http/*.c)
-test_SRC := $(wildcard tests/test_*.c tests/integration/test_*.c) \
+test_SRC := $(wildcard tests/test_*.c tests/integration/test_*.c tests/model/*.c) \
             $(filter-out $(if $(filter plain,$(RUNNER)),%/criterion_runner.c,%/plain_runner.c),$(wildcard tests/support/*.c))
 prog_SRC := $(wildcard docs/examples/*/*.c tests/integration/serve_*.c bench/*/*.c) tests/planted/planted.c
 
