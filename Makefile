@@ -4,6 +4,7 @@
 #   make serve       starts the example service on 127.0.0.1:8008; Ctrl-C stops it
 #   make test        the tests, minutes; T='suite/name*' picks some
 #   make test-slow   the tests that take longer (suites named slow_...)
+#   make fuzz        the fuzzer tests/fuzz/F.c (F=deferred) for SECONDS (60); INPUT=crash-1f3a: explains what it has left there
 #   make bench       the benches, tables and build/bench.json; B=name picks one
 #   make lint        clang-tidy, gcc's analyzer, headers that stand alone
 #   make install     below PREFIX (/usr/local), staged in DESTDIR
@@ -31,7 +32,8 @@ empty :=
 comma := ,
 SANS   = $(subst $(comma), ,$(SAN))
 CONFIG = $(filter-out gcc,$(notdir $(CC))) $(SANS) $(filter ucontext,$(FIBER)) \
-         $(if $(VALGRIND),valgrind,$(if $(filter thread,$(SAN)),,$(filter plain,$(RUNNER)))) $(if $(ANALYZE),analyzer)
+         $(if $(VALGRIND),valgrind,$(if $(filter thread,$(SAN)),,$(filter plain,$(RUNNER)))) \
+         $(if $(ANALYZE),analyzer) $(if $(FUZZ),fuzz)
 OUT   := build$(addprefix /,$(subst $(empty) $(empty),-,$(strip $(CONFIG))))
 
 # Flags. CFLAGS is the user's; what weft needs stands apart from it.
@@ -45,7 +47,7 @@ ALL_CFLAGS = -std=gnu11 $(CFLAGS) $(WARNINGS) $(addprefix -fsanitize=,$(SANS)) \
 # thread-local variables are read without a call (the libraries are loaded at start-up, where there is room for them).
 # Results travel in two registers: stored as two words, and loaded as one wide value at once, they would stall.
 LIB_CFLAGS = -fPIC -fvisibility=hidden -fno-semantic-interposition -ftls-model=initial-exec -fno-tree-slp-vectorize \
-             $(if $(ANALYZE),-fanalyzer)
+             $(if $(ANALYZE),-fanalyzer) $(if $(FUZZ),-fsanitize=fuzzer-no-link)
 SO_LDFLAGS = -Wl,-z,defs -Wl,-Bsymbolic-functions
 TEST_CPPFLAGS = $(if $(filter plain,$(RUNNER)),-DWEFT_PLAIN_RUNNER) \
                 $(if $(SAN)$(VALGRIND),-DWEFT_TEST_SANITIZED) $(addprefix -DWEFT_TEST_SAN_,$(SANS) $(if $(VALGRIND),valgrind))
@@ -65,7 +67,7 @@ weft_SRC := $(filter-out runtime/fiber/switch_%,$(wildcard runtime/loop/*.c runt
 http_SRC := $(wildcard runtime/http/*.c)
 test_SRC := $(wildcard tests/test_*.c tests/integration/test_*.c tests/model/*.c) \
             $(filter-out $(if $(filter plain,$(RUNNER)),%/criterion_runner.c,%/plain_runner.c),$(wildcard tests/support/*.c))
-prog_SRC := $(wildcard docs/examples/*/*.c tests/integration/serve_*.c bench/*/*.c) tests/planted/planted.c
+prog_SRC := $(wildcard docs/examples/*/*.c tests/integration/serve_*.c tests/fuzz/*.c bench/*/*.c) tests/planted/planted.c
 
 obj = $(patsubst %,$(OUT)/obj/%.o,$(basename $1))
 core_OBJ = $(call obj,$(core_SRC))
@@ -78,6 +80,7 @@ STATIC   = $(addprefix $(OUT)/lib/libweft,-http.a .a -core.a)
 SHARED   = $(if $(SAN),,$(addprefix $(OUT)/lib/libweft,-http.so .so -core.so))
 EXAMPLES = $(addprefix $(OUT)/,$(notdir $(patsubst %/,%,$(wildcard docs/examples/*/))))
 SERVED   = $(patsubst tests/integration/%.c,$(OUT)/%,$(wildcard tests/integration/serve_*.c))
+FUZZERS  = $(patsubst tests/fuzz/%.c,$(OUT)/fuzz-%,$(wildcard tests/fuzz/*.c))
 BENCHES  = $(patsubst %.c,$(OUT)/%,$(filter-out %_object.c,$(wildcard bench/*/*.c)))
 
 # Use every core, unless the caller chose; without built-in rules make looks at fewer files.
@@ -100,6 +103,15 @@ serve: all
 test test-slow: all $(OUT)/weft-tests $(OUT)/planted $(SERVED) $(if $(SAN),,$(OUT)/installed)
 	@SAN='$(SAN)' VALGRIND='$(VALGRIND)' tests/support/run $(OUT) weft-tests $(if $(V),--verbose) \
 	    --filter '$(or $(T),$(if $(filter test,$@),!(slow_*)/*,slow_*/*))'
+
+# What it finds grows build/corpus/F; an input that fails is left beside the fuzzer. setarch: see tests/support/run.
+F = deferred
+fuzz:
+	@$(MAKE) CC=clang SAN=address,undefined FUZZ=1 VALGRIND= RUNNER= ANALYZE= fuzz-$(F)
+$(notdir $(FUZZERS)): fuzz-%: $(OUT)/fuzz-%
+	@mkdir -p build/corpus/$*; export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 $(if $(INPUT),WEFT_FUZZ_EXPLAIN=1); \
+	    $$(setarch -R true 2>/dev/null && echo setarch -R) $< $(or $(INPUT),-max_total_time=$(or $(SECONDS),60) -max_len=512 \
+	        -verbosity=0 -print_final_stats=1 -artifact_prefix=$(OUT)/ build/corpus/$*)
 
 bench: all $(BENCHES)
 	@for run in bench/$(or $(B),*)/run; do WEFT_BUILD_DIR=$(OUT) $$run || exit; done
@@ -172,6 +184,9 @@ $(OUT)/weft-tests: $(test_OBJ) $(STATIC) $(OUT)/sources
 	$(LINK) $(TESTLIBS)
 $(OUT)/planted: $(OUT)/obj/tests/planted/planted.o $(filter %/support/test.o %_runner.o,$(test_OBJ)) $(STATIC)
 	$(LINK) $(TESTLIBS)
+$(FUZZERS): private TESTLIBS = -fsanitize=fuzzer
+$(FUZZERS): $(OUT)/fuzz-%: $(OUT)/obj/tests/fuzz/%.o $(filter $(OUT)/obj/tests/model/%,$(test_OBJ)) $(STATIC)
+	$(LINK) $(TESTLIBS)
 $(EXAMPLES): $(OUT)/%: $$(call obj,$$(wildcard docs/examples/$$*/*.c)) $(STATIC) $(OUT)/sources
 	$(LINK)
 $(SERVED): $(OUT)/%: $(OUT)/obj/tests/integration/%.o $(STATIC)
@@ -207,6 +222,6 @@ clean:
 distclean:
 	rm -rf build
 
-.PHONY: all serve test test-slow bench arrows lint analyze install dependencies clean distclean FORCE
+.PHONY: all serve test test-slow fuzz $(notdir $(FUZZERS)) bench arrows lint analyze install dependencies clean distclean FORCE
 .DELETE_ON_ERROR:
 -include $(OBJ:.o=.d)
