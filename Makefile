@@ -5,6 +5,7 @@
 #   make test        the tests, minutes; T='suite/name*' picks some
 #   make test-slow   the tests that take longer (suites named slow_...)
 #   make fuzz        the fuzzer tests/fuzz/F.c (F=deferred) for SECONDS (60); INPUT=crash-1f3a: explains what it has left there
+#   make coverage    the lines of lib/ that its tests do not run; fails below COVERAGE (95) percent
 #   make bench       the benches, tables and build/bench.json; B=name picks one
 #   make lint        clang-tidy, gcc's analyzer, headers that stand alone
 #   make install     below PREFIX (/usr/local), staged in DESTDIR
@@ -32,8 +33,8 @@ empty :=
 comma := ,
 SANS   = $(subst $(comma), ,$(SAN))
 CONFIG = $(filter-out gcc,$(notdir $(CC))) $(SANS) $(filter ucontext,$(FIBER)) \
-         $(if $(VALGRIND),valgrind,$(if $(filter thread,$(SAN)),,$(filter plain,$(RUNNER)))) \
-         $(if $(ANALYZE),analyzer) $(if $(FUZZ),fuzz)
+         $(if $(VALGRIND),valgrind,$(if $(filter thread,$(SAN))$(GCOV),,$(filter plain,$(RUNNER)))) \
+         $(if $(ANALYZE),analyzer) $(if $(FUZZ),fuzz) $(if $(GCOV),coverage)
 OUT   := build$(addprefix /,$(subst $(empty) $(empty),-,$(strip $(CONFIG))))
 
 # Flags. CFLAGS is the user's; what weft needs stands apart from it.
@@ -47,14 +48,15 @@ ALL_CFLAGS = -std=gnu11 $(CFLAGS) $(WARNINGS) $(addprefix -fsanitize=,$(SANS)) \
 # thread-local variables are read without a call (the libraries are loaded at start-up, where there is room for them).
 # Results travel in two registers: stored as two words, and loaded as one wide value at once, they would stall.
 LIB_CFLAGS = -fPIC -fvisibility=hidden -fno-semantic-interposition -ftls-model=initial-exec -fno-tree-slp-vectorize \
-             $(if $(ANALYZE),-fanalyzer) $(if $(FUZZ),-fsanitize=fuzzer-no-link)
+             $(if $(ANALYZE),-fanalyzer) $(if $(FUZZ),-fsanitize=fuzzer-no-link) \
+             $(if $(GCOV),--coverage)
 SO_LDFLAGS = -Wl,-z,defs -Wl,-Bsymbolic-functions
 TEST_CPPFLAGS = $(if $(filter plain,$(RUNNER)),-DWEFT_PLAIN_RUNNER) \
                 $(if $(SAN)$(VALGRIND),-DWEFT_TEST_SANITIZED) $(addprefix -DWEFT_TEST_SAN_,$(SANS) $(if $(VALGRIND),valgrind))
 # gcc's runtimes for address and undefined, both shared, quarrel over one log_path and lose reports: the second is linked
 # in, and its symbols kept from the first.
 ALL_LDFLAGS = $(addprefix -fsanitize=,$(SANS)) $(if $(filter gcc%,$(notdir $(CC))),$(if $(word 2,$(SANS)), \
-              -static-libubsan -Wl$(comma)--exclude-libs=libubsan.a)) $(LDFLAGS)
+              -static-libubsan -Wl$(comma)--exclude-libs=libubsan.a)) $(if $(GCOV),--coverage) $(LDFLAGS)
 LDLIBS = -ljansson -lev -lm
 TESTLIBS = $(if $(filter criterion,$(RUNNER)),-lcriterion)
 HTTP_CPPFLAGS = -isystem $(LLHTTP:/share/llhttp=/share/include/llhttp) -DLLHTTP_STRICT_MODE=1
@@ -107,11 +109,16 @@ test test-slow: all $(OUT)/weft-tests $(OUT)/planted $(SERVED) $(if $(SAN),,$(OU
 # What it finds grows build/corpus/F; an input that fails is left beside the fuzzer. setarch: see tests/support/run.
 F = deferred
 fuzz:
-	@$(MAKE) CC=clang SAN=address,undefined FUZZ=1 VALGRIND= RUNNER= ANALYZE= fuzz-$(F)
+	@$(MAKE) CC=clang SAN=address,undefined FUZZ=1 GCOV= VALGRIND= RUNNER= ANALYZE= fuzz-$(F)
 $(notdir $(FUZZERS)): fuzz-%: $(OUT)/fuzz-%
 	@mkdir -p build/corpus/$*; export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 $(if $(INPUT),WEFT_FUZZ_EXPLAIN=1); \
 	    $$(setarch -R true 2>/dev/null && echo setarch -R) $< $(or $(INPUT),-max_total_time=$(or $(SECONDS),60) -max_len=512 \
 	        -verbosity=0 -print_final_stats=1 -artifact_prefix=$(OUT)/ build/corpus/$*)
+
+coverage: dependencies
+	@$(MAKE) CC=gcc GCOV=1 SAN= FUZZ= VALGRIND= RUNNER=plain ANALYZE= CFLAGS=-g covered
+covered: $(OUT)/weft-tests
+	@tests/support/coverage $(OUT) $(or $(COVERAGE),95)
 
 bench: all $(BENCHES)
 	@for run in bench/$(or $(B),*)/run; do WEFT_BUILD_DIR=$(OUT) $$run || exit; done
@@ -215,13 +222,13 @@ $(OUT)/installed: $(STATIC) $(SHARED) $(wildcard include/weft/*.h tools/pkgconfi
 	@rm -rf $@; $(MAKE) -s install DESTDIR=$(CURDIR)/$@ PREFIX=/usr/local
 
 dependencies:
-	@tools/dependencies build $(if $(filter clang%,$(CC)),clang) $(filter test bench lint,$(MAKECMDGOALS:test-slow=test))
+	@tools/dependencies build $(if $(filter clang%,$(CC)),clang) $(filter test bench lint,$(patsubst coverage,test,$(MAKECMDGOALS:test-slow=test)))
 
 clean:
 	@mkdir -p build; find build -mindepth 1 -maxdepth 1 ! -name llhttp -exec rm -rf {} +
 distclean:
 	rm -rf build
 
-.PHONY: all serve test test-slow fuzz $(notdir $(FUZZERS)) bench arrows lint analyze install dependencies clean distclean FORCE
+.PHONY: all serve test test-slow fuzz $(notdir $(FUZZERS)) coverage covered bench arrows lint analyze install dependencies clean distclean FORCE
 .DELETE_ON_ERROR:
 -include $(OBJ:.o=.d)
