@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/account.h"
+
 static const int64_t US = 1000, MS = 1000 * 1000;
 
 static int64_t cpu_clock(void)
@@ -436,4 +438,19 @@ Test(accounting, charges_what_the_reactors_own_callbacks_spend_to_none)
     cr_assert_lt(used(context), MS + SLACK);
     reactor = weft_reactor_free(reactor);
     weft_context_unref(context);
+}
+
+static uint64_t monotonic_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+Test(accounting, counter_of_a_machine_without_one_is_the_monotonic_clock)
+{
+    uint64_t before = monotonic_ns(), ticks = weft__clock_ticks(), after = monotonic_ns();
+
+    cr_assert(before <= ticks && ticks <= after);
 }

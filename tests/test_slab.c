@@ -180,3 +180,35 @@ Test(slab, of_a_thread_are_freed_with_it)
     for (int i = 0; i < 20; i++)
         in_thread(use_some, NULL);
 }
+
+/* ---- loners, which only a sanitizer's build uses for slabs ---- */
+
+/* The list is `chunks`; each begins with a pointer to the next. */
+static int listed(const struct weft__slab *loners)
+{
+    int count = 0;
+
+    for (void *loner = loners->chunks; loner; loner = *(void **)loner)
+        count++;
+    return count;
+}
+
+Test(slab, loners_can_leave_their_list_from_every_place)
+{
+    static const int orders[][3] = {{0, 1, 2}, {2, 1, 0}, {1, 0, 2}, {1, 2, 0}};
+
+    for (size_t i = 0; i < sizeof orders / sizeof orders[0]; i++) {
+        struct weft__slab loners = {0};
+        char *objects[3];
+
+        for (int n = 0; n < 3; n++)
+            memset(objects[n] = weft__loner_take(&loners, 24), 'a' + n, 24);
+        for (int n = 0; n < 3; n++) {
+            cr_assert_eq(listed(&loners), 3 - n);
+            for (int kept = n; kept < 3; kept++)
+                cr_assert_eq(objects[orders[i][kept]][23], 'a' + orders[i][kept]);
+            weft__loner_give(&loners, objects[orders[i][n]]);
+        }
+        cr_assert_null(loners.chunks);
+    }
+}
