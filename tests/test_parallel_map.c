@@ -72,7 +72,7 @@ static weft_result twice(size_t index, void *arg)
     return weft_int(2 * (intptr_t)index);
 }
 
-Test(parallel_map, takes_results_that_are_there_at_once)
+Test(parallel_map, r72_takes_results_that_are_there_at_once)
 {
     weft_deferred_unref(noted_last(weft_parallel_map(4, 1, twice, NULL), "map"));
     cr_assert_str_eq(trace_text(), "map=[0 2 4 6]");
@@ -105,7 +105,7 @@ static weft_result fails_at(size_t index, void *error)
     return index == 2 ? weft_fail(weft_error_ref(error)) : weft_int(1);
 }
 
-Test(parallel_map, fails_with_the_very_error_its_index_and_the_callers_place)
+Test(parallel_map, r72_fails_with_the_very_error_its_index_and_the_callers_place)
 {
     weft_error *error = weft_error_new(&BROKEN, "x"), *failed;
     weft_deferred *map = weft_parallel_map(5, 1, fails_at, error);
@@ -127,7 +127,7 @@ static weft_result value_then_broken(size_t index, void *value)
     return index ? broken() : value_of(value);
 }
 
-Test(parallel_map, drops_its_values_when_it_fails)
+Test(parallel_map, r72_drops_its_values_when_it_fails)
 {
     struct value a = {"a", 0};
 
@@ -176,7 +176,7 @@ Test(parallel_map, an_error_returned_after_the_first_is_reported)
 
 /* ---- cancelling ---- */
 
-Test(parallel_map, cancelled_begins_nothing_and_waits_for_what_is_under_way)
+Test(parallel_map, r72_cancelled_begins_nothing_and_waits_for_what_is_under_way)
 {
     struct members m = members(4, cancel_later);
     weft_deferred *map = weft_parallel_map(4, 2, work, &m);

@@ -3,18 +3,9 @@
 
 #include "bench/common/measure.h"
 
-#if __has_include(<weft/gather.h>)
 #include <weft/gather.h>
-#define HAVE_GATHER
-#endif
-#if __has_include(<weft/lock.h>)
 #include <weft/lock.h>
-#define HAVE_LOCK
-#endif
-#if __has_include(<weft/queue.h>)
 #include <weft/queue.h>
-#define HAVE_QUEUE
-#endif
 
 enum { BATCH = 100, MOST = 1000000, GATHERED = 10 };
 
@@ -206,7 +197,6 @@ static void links(long operations, long size)
 
 /* ---- what is built on them ---- */
 
-#ifdef HAVE_GATHER
 static weft_result sum_gathered(weft_result result, void *total)
 {
     weft_results *results = result.value;
@@ -237,9 +227,7 @@ static void gather(long operations, long size)
     }
     check(total == 2 * GATHERED * operations, "the sum of what was gathered");
 }
-#endif
 
-#ifdef HAVE_LOCK
 static weft_result release(weft_result held, void *released)
 {
     weft_lock_release(held.value);
@@ -258,9 +246,7 @@ static void lock_pair(long operations, long size)
     check(released == operations && !weft_lock_is_locked(lock), "the number of releases");
     weft_lock_unref(lock);
 }
-#endif
 
-#ifdef HAVE_QUEUE
 static void queue_pair(long operations, long size)
 {
     weft_queue *queue = weft_queue_new(WEFT_UNLIMITED, WEFT_UNLIMITED);
@@ -274,7 +260,6 @@ static void queue_pair(long operations, long size)
     check(total == 2 * operations, "the sum of what was put");
     weft_queue_free(queue);
 }
-#endif
 
 /* A clock whose timers never come due: what keeping the time costs is another bench's question. */
 static long started;
@@ -322,15 +307,9 @@ static const struct row rows[] = {
     {"chain_link", chain_link, 1000000, 1},
     {"errback_cancel", errback_cancel, 500000, 1},
     {"chained_cancel", chained_cancel, 500000, 1},
-#ifdef HAVE_GATHER
     {"gather_10", gather, 100000, 1},
-#endif
-#ifdef HAVE_LOCK
     {"lock_pair", lock_pair, 1000000, 1},
-#endif
-#ifdef HAVE_QUEUE
     {"queue_pair", queue_pair, 1000000, 1},
-#endif
     {"timeout_pair", timeout_pair, 500000, 1},
     {"callbacks_1000", callbacks, 2000000, 1000},
     {"callbacks_10000", callbacks, 2000000, 10000},
