@@ -295,12 +295,19 @@ static struct leftovers take_leftovers(weft_deferred *d)
     return leftovers;
 }
 
-/* May run whatever the user releases with. */
-static void drop_leftovers(const struct leftovers *leftovers)
+/* May run whatever the user releases with. When `d` is done it counts as running meanwhile: its result is not to be taken
+ * away from the callbacks that wait, and those that are added wait too. */
+static void drop_leftovers(weft_deferred *d, const struct leftovers *leftovers)
 {
+    bool done = d->flags & WEFT__DONE;
+
+    if (done)
+        d->flags |= WEFT__RUNNING;
     if (leftovers->release)
         leftovers->release(leftovers->arg);
     weft_result_drop(leftovers->reason);
+    if (done)
+        d->flags &= (uint16_t)~WEFT__RUNNING;
 }
 
 static __attribute__((noinline)) void settle_slowly(weft_deferred *d, weft_result result, const weft_place *place)
@@ -312,7 +319,7 @@ static __attribute__((noinline)) void settle_slowly(weft_deferred *d, weft_resul
     d->fired.at = place;
     if (weft_failed(result))
         note_failure(d);
-    drop_leftovers(&leftovers);
+    drop_leftovers(d, &leftovers);
 }
 
 /* The books of a pending deferred that gets its result. Runs the release of a canceller's argument, so hold `d`. */
@@ -485,7 +492,10 @@ static __attribute__((noinline)) weft_deferred *leave(weft_deferred *d)
     unpause_for_good(inner);
     if (weft__deferred_pending(inner))
         settle(inner, broken_promise(inner), inner->made_at);
-    assert(weft__deferred_ready(inner)); /* otherwise whoever runs it, or what it waits for, holds it too */
+    if (!weft__deferred_ready(inner)) { /* what it let go of has paused it: unless somebody holds it now, this ends that */
+        weft_deferred_unref(inner);
+        return resume;
+    }
     inner->flags |= WEFT__RUNNING;
     inner->fired.resume = resume;
     return inner;
@@ -604,7 +614,7 @@ void weft__deferred_consume(weft_deferred *d, weft_callback_fn *fn, void *arg)
 
 static __attribute__((noinline)) void fire_slowly(weft_deferred *d, weft_result result, const weft_place *place)
 {
-    weft_deferred_ref(d); /* the release of its canceller's argument may let go of it */
+    weft_deferred_ref(d); /* what is let go of, a canceller's argument or a reason, may let go of it */
     settle(d, result, place);
     run_if_ready(d);
     weft_deferred_unref(d);
@@ -613,7 +623,7 @@ static __attribute__((noinline)) void fire_slowly(weft_deferred *d, weft_result 
 /* `d` is pending; somebody holds it, if only the firer. */
 static inline void fire(weft_deferred *d, weft_result result, const weft_place *place)
 {
-    if (__builtin_expect(d->flags & WEFT__OWNING, 0)) {
+    if (__builtin_expect(d->flags & (WEFT__OWNING | WEFT__ASKED), 0)) {
         fire_slowly(d, result, place);
         return;
     }
@@ -695,7 +705,7 @@ void weft_deferred_forward_at(weft_deferred *from, weft_deferred *to, const weft
     to->fired.at = place;
     weft_deferred_ref(to);
     waiting = chain(to, from);
-    drop_leftovers(&leftovers); /* not before: it may add callbacks */
+    drop_leftovers(to, &leftovers); /* not before: it may add callbacks */
     if (waiting)
         weft_deferred_unref(from);
     run_if_ready(to);

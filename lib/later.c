@@ -15,20 +15,26 @@ struct later {
 static void later_due(weft_timer *timer, void *arg)
 {
     struct later *later = arg;
+    weft_deferred *deferred = later->deferred;
 
     (void)timer;
-    weft_deferred_callback_at(later->deferred, weft_ok(NULL), later->place);
+    later->deferred = NULL; /* it may be paused: it must not hold itself */
+    weft_deferred_callback_at(deferred, weft_ok(NULL), later->place);
+    weft_deferred_unref(deferred);
 }
 
 /* At once, however long the callbacks of the deferred may be held up. */
 static weft_cancel_outcome later_cancel(weft_deferred *deferred, void *arg)
 {
-    (void)deferred;
-    weft_timer_stop(&((struct later *)arg)->timer);
+    struct later *later = arg;
+
+    weft_timer_stop(&later->timer);
+    later->deferred = NULL;
+    weft_deferred_unref(deferred); /* the timer's; whoever cancels has one too */
     return WEFT_CANCEL_DONE;
 }
 
-/* `later->deferred` is running its callbacks, so the reference given up here is not its last. */
+/* Somebody else may have fired the deferred; it is running its callbacks, so the reference given up here is not its last. */
 static weft_result later_end(weft_result result, void *arg)
 {
     struct later *later = arg;

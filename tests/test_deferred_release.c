@@ -260,3 +260,83 @@ Test(deferred_release, of_a_canceller_may_add_callbacks_which_see_the_result_in_
     weft_deferred_unref(from);
     weft_deferred_unref(to);
 }
+
+/* ---- what is let go of before the callbacks run may do anything but take their result ---- */
+
+static void take_from(void *slot)
+{
+    trace("taken=%s", told(weft_deferred_take_result(*(weft_deferred **)slot)));
+}
+
+static weft_deferred *release_target;
+
+static void forward_it(void *slot)
+{
+    weft_deferred_forward(weft_deferred_ref(*(weft_deferred **)slot), release_target);
+}
+
+Test(deferred_release, of_a_canceller_cannot_take_the_result_from_the_callbacks)
+{
+    weft_deferred *d = weft_deferred_new_owning(NULL, &d, take_from);
+
+    noted(d, "d");
+    weft_deferred_callback(d, weft_int(4));
+    cr_assert_str_eq(trace_text(), "taken=!misuse d=4");
+    weft_deferred_unref(d);
+    release_target = noted(pending(), "target");
+    d = weft_deferred_new_owning(NULL, &d, forward_it);
+    weft_deferred_add_both(noted(d, "d"), return_int, (void *)5);
+    weft_deferred_callback(d, weft_int(4));
+    cr_assert_str_eq(trace_text(), "d=4 target=5");
+    weft_deferred_unref(d);
+    weft_deferred_unref(release_target);
+}
+
+static void pause_slot(void *slot)
+{
+    weft_deferred_pause(*(weft_deferred **)slot);
+}
+
+static weft_deferred *kept_inner;
+
+static void keep_and_pause(void *slot)
+{
+    kept_inner = weft_deferred_ref(*(weft_deferred **)slot);
+    weft_deferred_pause(kept_inner);
+}
+
+Test(deferred_release, of_an_orphaned_inners_canceller_may_pause_it)
+{
+    weft_deferred *inner = weft_deferred_new_owning(NULL, &inner, pause_slot), *d = pending();
+
+    log_capture();
+    noted(weft_deferred_add_callback(d, return_later, inner), "d");
+    weft_deferred_callback(d, weft_ok(NULL));
+    cr_assert_str_eq(trace_text(), "d=!orphaned", "nobody is left who could unpause it");
+    weft_deferred_unref(d);
+    inner = weft_deferred_new_owning(NULL, &inner, keep_and_pause);
+    d = noted(weft_deferred_add_callback(pending(), return_later, inner), "d");
+    weft_deferred_callback(d, weft_ok(NULL));
+    cr_assert_str_eq(trace_text(), "");
+    weft_deferred_unpause(kept_inner);
+    cr_assert_str_eq(trace_text(), "d=!orphaned");
+    weft_deferred_unref(kept_inner);
+    weft_deferred_unref(d);
+}
+
+static void unref_payload(void *slot)
+{
+    weft_deferred_unref(*(weft_deferred **)slot);
+}
+
+static const weft_type payload_type = {"payload", NULL, unref_payload};
+
+Test(deferred_release, of_a_reason_may_let_go_of_the_last_reference)
+{
+    weft_deferred *d = noted(stoppable(cancel_later, "asked"), "d");
+
+    weft_deferred_cancel_with(d, weft_error_with_payload(weft_error_new(&WEFT_CANCELLED, "x"),
+                                                         weft_own(&d, &payload_type)));
+    weft_deferred_callback(d, weft_int(1));
+    cr_assert_str_eq(trace_text(), "asked d=1");
+}

@@ -370,3 +370,26 @@ Test(later, works_on_the_clock_of_a_reactor)
     cr_assert_str_eq(told(weft_reactor_run_until(reactor, weft_defer_later(weft_clock_current(), 0.001, give_8, NULL))), "8");
     weft_reactor_free(reactor);
 }
+
+Test(later, paused_does_not_hold_itself)
+{
+    weft_deferred *due = weft_defer_later(the_clock(), 1, NULL, NULL), *dropped, *cancelled;
+
+    noted(due, "due");
+    weft_deferred_pause(due);
+    weft_test_clock_advance(tc, 2);
+    cr_assert_str_eq(trace_text(), "");
+    weft_deferred_unref(due);
+    cr_assert_str_eq(trace_text(), "due=nil", "nobody is left who could unpause it");
+    dropped = noted(weft_defer_later(the_clock(), 1, NULL, NULL), "dropped");
+    weft_deferred_pause(dropped);
+    weft_deferred_unref(dropped);
+    weft_test_clock_advance(tc, 2);
+    cr_assert_str_eq(trace_text(), "dropped=nil");
+    cancelled = noted(weft_defer_later(the_clock(), 1, NULL, NULL), "cancelled");
+    weft_deferred_pause(cancelled);
+    weft_deferred_cancel(cancelled);
+    weft_deferred_unref(cancelled);
+    cr_assert_str_eq(trace_text(), "cancelled=!cancelled");
+    end();
+}

@@ -104,6 +104,18 @@ static void release_canceller(struct model *d)
     }
 }
 
+/* Before its callbacks: they must find the result that is theirs, so meanwhile it counts as running. */
+static void release_before_running(struct model *d)
+{
+    bool done = d->state == DONE;
+
+    if (done)
+        d->running = true;
+    release_canceller(d);
+    if (done)
+        d->running = false;
+}
+
 /* Whether its error is one that nobody asked for and nobody was told of. */
 static bool is_news(const struct model *d)
 {
@@ -127,7 +139,7 @@ static void fire(struct model *d, struct result result)
     d->result = result;
     if (d->owns) {
         use(d);
-        release_canceller(d);
+        release_before_running(d);
         run(d);
         let_go(d);
     } else {
@@ -320,7 +332,7 @@ static void forward(struct model *from, struct model *to)
     waits = follow(to, from);
     if (!waits)
         let_go(from);
-    release_canceller(to);
+    release_before_running(to);
     if (waits)
         let_go(from);
     if (ready(to))
