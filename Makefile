@@ -120,7 +120,8 @@ coverage: dependencies
 covered: $(OUT)/weft-tests
 	@tests/support/coverage $(OUT) $(or $(COVERAGE),95)
 
-bench: all $(BENCHES)
+benches: $(BENCHES)
+bench: all benches
 	@for run in bench/$(or $(B),*)/run; do WEFT_BUILD_DIR=$(OUT) $$run || exit; done
 
 # lib/ keeps off the loop and off descriptors, headers keep libev to themselves.
@@ -222,13 +223,13 @@ $(OUT)/installed: $(STATIC) $(SHARED) $(wildcard include/weft/*.h tools/pkgconfi
 	@rm -rf $@; $(MAKE) -s install DESTDIR=$(CURDIR)/$@ PREFIX=/usr/local
 
 dependencies:
-	@tools/dependencies build $(if $(filter clang%,$(CC)),clang) $(filter test bench lint,$(patsubst coverage,test,$(MAKECMDGOALS:test-slow=test)))
+	@tools/dependencies build $(if $(filter clang%,$(CC)),clang) $(filter test bench lint,$(patsubst benches,test,$(patsubst coverage,test,$(MAKECMDGOALS:test-slow=test))))
 
 clean:
 	@mkdir -p build; find build -mindepth 1 -maxdepth 1 ! -name llhttp -exec rm -rf {} +
 distclean:
 	rm -rf build
 
-.PHONY: all serve test test-slow fuzz $(notdir $(FUZZERS)) coverage covered bench arrows lint analyze install dependencies clean distclean FORCE
+.PHONY: all serve test test-slow fuzz $(notdir $(FUZZERS)) coverage covered bench benches arrows lint analyze install dependencies clean distclean FORCE
 .DELETE_ON_ERROR:
 -include $(OBJ:.o=.d)

@@ -349,14 +349,36 @@ weft_deferred *weft__deferred_waited_for(const weft_deferred *d)
     return (d->flags & (WEFT__FOLLOWS | WEFT__DONE)) == WEFT__FOLLOWS ? *d->awaited : NULL;
 }
 
+/* The outer deferred that waits for `d`, which is consumed; NULL when it is something else that does. Whoever consumes one
+ * comes last. */
+static const weft_deferred *outer_of(const weft_deferred *d)
+{
+    const struct weft__entry *last = NULL;
+
+    if (d->more)
+        last = &d->more->entries[d->more->used - 1];
+    else if (inline_used(d))
+        last = &d->entries[inline_used(d) - 1];
+    return last && last->on_value == to_outer ? last->arg : NULL;
+}
+
+/* Goes down from `inner` and up from `d` in turn, since either way may be long: a queue in which each waits for the one before
+ * builds a chain whose upper end is always near. */
 bool weft__deferred_waits_for(const weft_deferred *inner, const weft_deferred *d)
 {
-    const weft_deferred *next;
+    const weft_deferred *down = inner, *up = d;
 
-    /* Nobody waits for one that is not consumed: no need to look. */
-    while (inner != d && d->flags & WEFT__CONSUMED && (next = weft__deferred_waited_for(inner)))
-        inner = next;
-    return inner == d;
+    while (down != d) {
+        if (up && !(up->flags & WEFT__CONSUMED))
+            return false; /* nobody waits for that one, and `inner` was not among those who wait for `d` */
+        up = up ? outer_of(up) : NULL;
+        if (up == inner)
+            return true;
+        down = weft__deferred_waited_for(down);
+        if (!down)
+            return false;
+    }
+    return true;
 }
 
 /* `d`, done, gets what `inner`, ready or running, has. An error takes along where it came about, and that it was reported. */
@@ -540,9 +562,7 @@ static __attribute__((noinline)) void run(weft_deferred *d)
     d->flags |= WEFT__RUNNING;
     d->fired.resume = NULL;
     while (d) {
-        if (__builtin_expect(d->flags & WEFT__PAUSED, 0) && rests(d)) {
-            d = finish(d);
-        } else if (!entry_pop(d, &entry)) {
+        if ((__builtin_expect(d->flags & WEFT__PAUSED, 0) && rests(d)) || !entry_pop(d, &entry)) {
             d = finish(d);
         } else if (entry.on_value == to_outer) {
             d = hand_over(d, entry.arg);

@@ -253,3 +253,29 @@ Test(deferred_flat, r22_a_million_that_forward_to_each_other, .timeout = 30)
 {
     with_small_stack(fire_and_cancel_many, NULL);
 }
+
+/* A queue in which each waits for the one before it: the one that begins to wait is waited for already, and what it waits for
+ * has all the others below it. Looking for a circle from below alone took longer with each. */
+static void queue_many(void *unused)
+{
+    weft_deferred *first = pending(), *last = weft_deferred_ref(first);
+
+    (void)unused;
+    for (int i = 0; i < MANY; i++) {
+        weft_deferred *d = weft_deferred_add_both(pending(), return_later, last), *outer = waiting_for(d);
+
+        weft_deferred_callback(d, weft_ok(NULL));
+        weft_deferred_unref(d);
+        last = outer;
+    }
+    noted(last, "last");
+    weft_deferred_callback(first, weft_int(3));
+    cr_assert_str_eq(trace_text(), "last=3");
+    weft_deferred_unref(first);
+    weft_deferred_unref(last);
+}
+
+Test(deferred_flat, r20_a_million_that_each_wait_for_the_one_before, .timeout = 60)
+{
+    with_small_stack(queue_many, NULL);
+}

@@ -3,9 +3,6 @@
 
 #include "bench/common/measure.h"
 
-#include <weft/gather.h>
-#include <weft/lock.h>
-#include <weft/queue.h>
 
 enum { BATCH = 100, MOST = 1000000, GATHERED = 10 };
 
@@ -261,42 +258,24 @@ static void queue_pair(long operations, long size)
     weft_queue_free(queue);
 }
 
-/* A clock whose timers never come due: what keeping the time costs is another bench's question. */
-static long started;
-
-static int64_t bench_clock_now(weft_clock *clock)
-{
-    return clock->recent;
-}
-
-static void bench_clock_start(weft_clock *clock, weft_timer *timer, double seconds)
-{
-    (void)clock, (void)timer, (void)seconds;
-    started++;
-}
-
-static void bench_clock_stop(weft_clock *clock, weft_timer *timer)
-{
-    (void)clock, (void)timer;
-    started--;
-}
-
 static void timeout_pair(long operations, long size)
 {
-    weft_clock clock = {.now = bench_clock_now, .start = bench_clock_start, .stop = bench_clock_stop};
+    weft_test_clock *time = weft_test_clock_new(); /* as Twisted's peer has task.Clock */
+    weft_clock *clock = weft_test_clock_get_clock(time);
     long total = 0;
 
     (void)size;
     for (long i = 0; i < operations; i++) {
         weft_deferred *deferred = weft_deferred_new(NULL, NULL);
 
-        weft_deferred_add_timeout(deferred, &clock, 60);
+        weft_deferred_add_timeout(deferred, clock, 60);
         weft_deferred_add_callback(deferred, sum, &total);
-        total += started;
+        total += (long)weft_test_clock_count_timers(time);
         weft_deferred_callback(deferred, weft_int(2));
         weft_deferred_unref(deferred);
     }
-    check(total == 3 * operations && !started, "the sum of what came in time");
+    check(total == 3 * operations && !weft_test_clock_count_timers(time), "the sum of what came in time");
+    weft_test_clock_free(time);
 }
 
 static const struct row rows[] = {
