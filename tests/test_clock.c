@@ -48,6 +48,22 @@ Test(timer, fires_once_when_its_time_has_come)
     weft_test_clock_free(manual);
 }
 
+Test(timer, without_a_clock_stays_stopped_and_says_so)
+{
+    weft_timer timer = sayer("a");
+    weft_deferred *d = pending();
+
+    log_capture();
+    weft_timer_start(&timer, NULL, 1);
+    weft_timer_start_due(&timer, NULL, 1);
+    cr_assert_not(weft_timer_started(&timer));
+    cr_assert_eq(log_count("was started without a clock"), 2);
+    weft_deferred_add_timeout(d, NULL, 1);
+    cr_assert_eq(log_count("was started without a clock"), 3);
+    weft_deferred_callback(d, weft_ok(NULL));
+    weft_deferred_unref(d);
+}
+
 Test(timer, started_again_is_moved)
 {
     weft_clock *clock = manual_clock();

@@ -914,7 +914,7 @@ Test(lock, lets_fibers_in_one_by_one)
     weft_reactor_free(reactor);
 }
 
-Test(lock, r65_c_a_fiber_cancelled_between_its_grant_and_its_turn_passes_the_lock_on)
+Test(lock, r65_c_a_fiber_cancelled_between_its_grant_and_its_turn_holds_the_lock_until_its_next_wait)
 {
     struct visitor a = named("a"), next = named("next");
     weft_deferred *fiber;

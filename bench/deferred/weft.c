@@ -3,7 +3,6 @@
 
 #include "bench/common/measure.h"
 
-
 enum { BATCH = 100, MOST = 1000000, GATHERED = 10 };
 
 /* ---- callbacks ---- */

@@ -35,9 +35,10 @@ struct weft_clock {
 
 /* The clock of this thread's reactor; NULL when it has none. Borrowed. */
 WEFT_API weft_clock *weft_clock_current(void);
-/* Sets it and returns the previous one: for those who bring a clock. */
+/* Sets it, and returns the previous one or NULL: for those who bring a clock, which is borrowed until another is set. */
 WEFT_API weft_clock *weft_clock_set(weft_clock *clock);
 
+/* The time at this moment, and at the beginning of the turn of its loop, which costs nothing. Nanoseconds. */
 static inline int64_t weft_clock_now(weft_clock *clock)
 {
     return clock->now(clock);
@@ -48,9 +49,10 @@ static inline int64_t weft_clock_recent(const weft_clock *clock)
     return clock->recent;
 }
 
+/* A stopped timer that will call fn(timer, arg); `arg` is borrowed while it is started. */
 WEFT_API void weft_timer_init(weft_timer *timer, weft_timer_fn *fn, void *arg);
 /* Fires once, `seconds` from now (at once, on the clock's next round, when that is not positive). Starting a started
- * timer moves it. */
+ * timer moves it. Runs nothing itself. Without a clock, NULL, it stays stopped, and the misuse is logged: here and below. */
 WEFT_API void weft_timer_start(weft_timer *timer, weft_clock *clock, double seconds);
 /* The same at an instant of that clock, for those who keep to a grid; one that has passed is now. */
 WEFT_API void weft_timer_start_due(weft_timer *timer, weft_clock *clock, int64_t due);
@@ -59,6 +61,7 @@ WEFT_API bool weft_timer_delay(weft_timer *timer, double seconds);
 /* A stopped timer is fine: whoever stops one wants it not to fire, and need not know whether it has fired already. */
 WEFT_API void weft_timer_stop(weft_timer *timer);
 
+/* From its start until it is stopped or about to fire. */
 static inline bool weft_timer_started(const weft_timer *timer)
 {
     return timer->clock != NULL;

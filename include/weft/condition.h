@@ -16,7 +16,7 @@ WEFT_BEGIN
 
 typedef struct weft_condition weft_condition;
 
-/* Keeps a reference to the lock. */
+/* The caller's. Keeps a reference to the lock. */
 WEFT_API weft_condition *weft_condition_new(weft_lock *lock) __attribute__((returns_nonnull)) WEFT_MUST_USE;
 /* Whoever waits takes the lock back and fails with WEFT_ORPHANED; one that was notified succeeds. Runs callbacks when the
  * lock is free. NULL is fine; returns NULL. */

@@ -6,7 +6,7 @@
  *
  * Callbacks run at once: inside the call that fires, or inside the call that adds one to a deferred that has its result.
  * Each runs in the log context that was current when it was added; whoever fires, adds or cancels keeps its own context.
- * No call recurses however long a chain is.
+ * No call recurses however long a chain is; but a callback that itself fires another deferred runs that one's callbacks inside.
  *
  * References belong to those who can fire or add. When the last one of a pending deferred goes, whoever waits for it gets
  * WEFT_ORPHANED (or the cancellation, if one was asked). An error that nobody took is reported when the last reference goes;
@@ -93,7 +93,8 @@ static inline weft_deferred *weft_deferred_add_both(weft_deferred *deferred, wef
 }
 
 /* Cancels the deferred when it has no result `seconds` from now; that cancellation, and no other, then comes out as
- * WEFT_TIMED_OUT. Covers the callbacks added before, not those added after: when they have ended, the timer is gone. */
+ * WEFT_TIMED_OUT. Covers the callbacks added before, not those added after: when they have ended, the timer is gone.
+ * Without a clock, NULL, there is no timeout, and the misuse is logged. */
 #define weft_deferred_add_timeout(deferred, clock, seconds)                                                         \
     weft_deferred_add_timeout_at(deferred, clock, seconds, NULL, NULL, WEFT_HERE)
 /* The same with an answer of one's own: when the time has run out, `on_timeout` takes whatever comes out then, a value too,
@@ -122,7 +123,7 @@ WEFT_API weft_error *weft_deferred_try_callback_at(weft_deferred *deferred, weft
 /* Fires `to`, which is pending, with whatever `from` brings: from now on `to` waits for it as if a callback of its own had
  * returned it. So a cancel of `to` goes on to `from`, and firing `to` by other means is a misuse. Takes the reference to
  * `from`; runs the callbacks of `to` when `from` has its result. When `to` was fired already, the misuse is logged and
- * `from` let go of. */
+ * `from` let go of; when `from` was handed over already, or waits for `to`, that WEFT_MISUSE is what `to` is fired with. */
 #define weft_deferred_forward(from, to) weft_deferred_forward_at(from, to, WEFT_HERE)
 WEFT_API void weft_deferred_forward_at(weft_deferred *from, weft_deferred *to, const weft_place *place);
 
@@ -145,7 +146,8 @@ WEFT_API void weft_deferred_unpause_at(weft_deferred *deferred, const weft_place
 #define weft_deferred_cancel(deferred) weft_deferred_cancel_at(deferred, WEFT_HERE)
 WEFT_API void weft_deferred_cancel_at(weft_deferred *deferred, const weft_place *place);
 
-/* The same, saying why: `cancellation` is of a kind below WEFT_CANCELLED, and is what comes out. Takes it. */
+/* The same, saying why. Takes `cancellation`, which is what comes out: it has to be of a kind at or below WEFT_CANCELLED, or what
+ * comes out counts as a failure. */
 WEFT_API void weft_deferred_cancel_with(weft_deferred *deferred, weft_error *cancellation);
 
 /* Why a pending deferred was asked to stop; NULL when it was not. Borrowed until it fires. */
@@ -159,8 +161,8 @@ typedef enum weft_deferred_state {
     WEFT_DONE,    /* has a result, or handed it over */
 } weft_deferred_state;
 
-WEFT_API weft_deferred_state weft_deferred_get_state(const weft_deferred *deferred);
-WEFT_API bool weft_deferred_is_paused(const weft_deferred *deferred);
+WEFT_API weft_deferred_state weft_deferred_get_state(const weft_deferred *deferred); /* whether paused or not */
+WEFT_API bool weft_deferred_is_paused(const weft_deferred *deferred);              /* its pauses are not all undone */
 
 /* The result, borrowed, of a deferred that is done; weft_later(deferred), borrowed, while a callback has it or there is
  * none. What was taken or handed over is success with no value. */
@@ -189,7 +191,7 @@ typedef struct weft_unhandled {
  * context of the caller. May use any other deferred. */
 typedef void weft_unhandled_fn(const weft_unhandled *unhandled, void *arg);
 
-/* Process-wide; set it before threads start. NULL for the default, weft_unhandled_log. */
+/* Process-wide; set it before threads start. NULL for the default, weft_unhandled_log. `arg` is borrowed until another is set. */
 WEFT_API void weft_deferred_set_unhandled_hook(weft_unhandled_fn *fn, void *arg);
 /* Logs an error line in the context in which it failed. `arg` is ignored. */
 WEFT_API void weft_unhandled_log(const weft_unhandled *unhandled, void *arg);

@@ -58,8 +58,9 @@ WEFT_API weft_error *weft_error_os_at(int code, const weft_place *place, const c
 WEFT_API weft_error *weft_error_caused_by(weft_error *error, weft_error *cause) WEFT_MUST_USE;
 WEFT_API weft_error *weft_error_with_payload(weft_error *error, weft_result payload) WEFT_MUST_USE;
 
-WEFT_API weft_error *weft_error_ref(weft_error *error);
-WEFT_API weft_error *weft_error_unref(weft_error *error); /* NULL is fine; returns NULL */
+WEFT_API weft_error *weft_error_ref(weft_error *error); /* one more reference, the caller's; returns it */
+/* The last one drops the payload (weft_result_drop) and lets go of the cause. NULL is fine; returns NULL. */
+WEFT_API weft_error *weft_error_unref(weft_error *error);
 
 /* Takes an error and gives it back with `place` added to its trace. An error that somebody else holds too is not
  * touched: what comes back is then another object for the same error. A place named twice in a row counts once. */
@@ -86,7 +87,7 @@ WEFT_API bool weft_error_is(const weft_error *error, const weft_error_kind *kind
 WEFT_API bool weft_error_same(const weft_error *error, const weft_error *other);
 
 WEFT_API const weft_error_kind *weft_error_get_kind(const weft_error *error);
-WEFT_API const char *weft_error_get_message(const weft_error *error);
+WEFT_API const char *weft_error_get_message(const weft_error *error); /* never NULL */
 WEFT_API const weft_place *weft_error_get_place(const weft_error *error); /* where it was made */
 /* When: the recent time of the clock of the thread that made it; 0 when that had none. */
 WEFT_API int64_t weft_error_get_time(const weft_error *error);

@@ -9,7 +9,10 @@
  *
  * Cancelling the deferred cancels each member, in order, with that very cancellation, and only then runs callbacks; it is
  * not fired by force, but when the members have ended, by the rules of each function. The calls run callbacks of members
- * that have their results; the deferred's own run inside the call that fires the member it was waiting for. */
+ * that have their results; the deferred's own run inside the call that fires the member it was waiting for.
+ *
+ * Gathers may be members of gathers, each level taking some 300 bytes of stack when they are fired or cancelled: hundreds of
+ * levels, not thousands. A circle through one is not found: a callback must not return a gather of its own deferred. */
 #ifndef WEFT_GATHER_H
 #define WEFT_GATHER_H
 
@@ -101,7 +104,7 @@ WEFT_API weft_deferred *weft_parallel_map_at(size_t count, size_t limit, weft_ma
 /* May return a value, a failure, or weft_later(d). */
 typedef weft_result weft_maybe_fn(void *arg);
 
-/* Calls fn(arg) and gives a deferred for what it returns, the caller's: of weft_later(d), d itself. */
+/* Calls fn(arg), at once, and gives a deferred for what it returns, the caller's: of weft_later(d), d itself. */
 #define weft_maybe(fn, arg) weft_maybe_at(fn, arg, WEFT_HERE)
 static inline weft_deferred *weft_maybe_at(weft_maybe_fn *fn, void *arg, const weft_place *place)
 {

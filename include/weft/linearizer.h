@@ -25,7 +25,7 @@ WEFT_API extern const weft_type weft_linearizer_type;
 /* One reference, the caller's, to a linearizer that lets `max_count` hold a key at once; none at all is a WEFT_MISUSE. `name`
  * is copied. */
 WEFT_API weft_error *weft_linearizer_new(weft_linearizer **out, const char *name, size_t max_count) WEFT_MUST_USE;
-WEFT_API weft_linearizer *weft_linearizer_ref(weft_linearizer *linearizer);
+WEFT_API weft_linearizer *weft_linearizer_ref(weft_linearizer *linearizer); /* one more, the caller's; returns it */
 /* NULL is fine; returns NULL. While a key is held the linearizer lives without references. Runs no callbacks. */
 WEFT_API weft_linearizer *weft_linearizer_unref(weft_linearizer *linearizer);
 

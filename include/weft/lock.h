@@ -28,7 +28,7 @@ typedef weft_result weft_lock_run_fn(void *arg);
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
 WEFT_API weft_lock *weft_lock_new(void) __attribute__((returns_nonnull)) WEFT_MUST_USE; /* one reference, the caller's */
-WEFT_API weft_lock *weft_lock_ref(weft_lock *lock);
+WEFT_API weft_lock *weft_lock_ref(weft_lock *lock); /* one more, the caller's; returns it */
 /* NULL is fine; returns NULL. While it is held the lock lives without references. Runs no callbacks. */
 WEFT_API weft_lock *weft_lock_unref(weft_lock *lock);
 
@@ -54,7 +54,7 @@ WEFT_API weft_deferred *weft_lock_run_at(weft_lock *lock, weft_lock_run_fn *fn, 
 
 /* ---- looking ------------------------------------------------------------------------------------------------------ */
 
-WEFT_API bool weft_lock_is_locked(const weft_lock *lock);
+WEFT_API bool weft_lock_is_locked(const weft_lock *lock); /* held, or on its way to the next holder */
 WEFT_API size_t weft_lock_get_waiting(const weft_lock *lock); /* how many are in line */
 
 WEFT_AUTO(weft_lock, weft_lock_unref)

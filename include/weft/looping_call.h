@@ -37,7 +37,8 @@ typedef struct weft_looping_call_options {
 
 /* ---- life --------------------------------------------------------------------------------------------------------- */
 
-/* Not running yet. `clock` and `arg` are borrowed until it is freed and has ended. */
+/* Not running yet; the caller's. A clock of NULL is a WEFT_MISUSE of its start. `clock` and `arg` are borrowed until it is
+ * freed and has ended. */
 WEFT_API weft_looping_call *weft_looping_call_new(weft_clock *clock, weft_looping_call_fn *fn, void *arg)
     __attribute__((returns_nonnull)) WEFT_MUST_USE;
 

@@ -28,6 +28,7 @@ typedef struct weft_queue weft_queue;
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
+/* Empty, the caller's. */
 WEFT_API weft_queue *weft_queue_new(size_t size, size_t backlog) __attribute__((returns_nonnull)) WEFT_MUST_USE;
 
 /* Drops the items and fails whoever waits with WEFT_ORPHANED, as it does those who come while their callbacks run. May be
@@ -57,8 +58,8 @@ WEFT_API weft_deferred *weft_queue_get_at(weft_queue *queue, const weft_place *p
 
 /* ---- looking ------------------------------------------------------------------------------------------------------ */
 
-WEFT_API size_t weft_queue_get_size(const weft_queue *queue);
-WEFT_API size_t weft_queue_get_backlog(const weft_queue *queue);
+WEFT_API size_t weft_queue_get_size(const weft_queue *queue);    /* as it was made with */
+WEFT_API size_t weft_queue_get_backlog(const weft_queue *queue); /* likewise */
 WEFT_API size_t weft_queue_get_stored(const weft_queue *queue);  /* how many items a get would find */
 WEFT_API size_t weft_queue_get_getters(const weft_queue *queue); /* how many wait for an item */
 WEFT_API size_t weft_queue_get_putters(const weft_queue *queue); /* how many wait for room */

@@ -27,7 +27,7 @@ WEFT_API extern const weft_type weft_write_lock_type;
 
 /* One reference, the caller's. */
 WEFT_API weft_read_write_lock *weft_read_write_lock_new(void) __attribute__((returns_nonnull)) WEFT_MUST_USE;
-WEFT_API weft_read_write_lock *weft_read_write_lock_ref(weft_read_write_lock *lock);
+WEFT_API weft_read_write_lock *weft_read_write_lock_ref(weft_read_write_lock *lock); /* one more, the caller's; returns it */
 /* NULL is fine; returns NULL. While a key is held the lock lives without references. Runs no callbacks. */
 WEFT_API weft_read_write_lock *weft_read_write_lock_unref(weft_read_write_lock *lock);
 

@@ -23,7 +23,7 @@ typedef struct weft_indexed {
 WEFT_API extern const weft_type weft_results_type;
 WEFT_API extern const weft_type weft_indexed_type;
 
-/* NULL is fine; returns NULL. */
+/* Drop what was not taken, and so may run what dropping runs (weft_result_drop). NULL is fine; return NULL. */
 WEFT_API weft_results *weft_results_free(weft_results *results);
 WEFT_API weft_indexed *weft_indexed_free(weft_indexed *indexed);
 

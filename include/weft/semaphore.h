@@ -20,7 +20,7 @@ typedef weft_result weft_semaphore_run_fn(void *arg);
 
 /* One reference, the caller's, to a semaphore with `limit` tokens. None at all is a WEFT_MISUSE. */
 WEFT_API weft_error *weft_semaphore_new(weft_semaphore **out, size_t limit) WEFT_MUST_USE;
-WEFT_API weft_semaphore *weft_semaphore_ref(weft_semaphore *semaphore);
+WEFT_API weft_semaphore *weft_semaphore_ref(weft_semaphore *semaphore); /* one more, the caller's; returns it */
 /* NULL is fine; returns NULL. While a token is held the semaphore lives without references. Runs no callbacks. */
 WEFT_API weft_semaphore *weft_semaphore_unref(weft_semaphore *semaphore);
 

@@ -18,6 +18,7 @@ typedef struct weft_test_clock weft_test_clock;
 
 /* ---- life --------------------------------------------------------------------------------------------------------- */
 
+/* The caller's, at 0, with no timers. */
 WEFT_API weft_test_clock *weft_test_clock_new(void) __attribute__((returns_nonnull)) WEFT_MUST_USE;
 
 /* Timers that are still started are stopped, and their number is logged as an error: something was left behind. What they
