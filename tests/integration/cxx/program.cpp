@@ -76,6 +76,43 @@ void use_deferreds()
     weft_deferred_unref(work);
 }
 
+// ---- many into one, locks, queues and time
+
+weft_result count(uint64_t round, void *rounds)
+{
+    *static_cast<uint64_t *>(rounds) += round;
+    return weft_ok(nullptr);
+}
+
+void use_the_rest_of_the_core()
+{
+    weft_auto(weft_test_clock_free) weft_test_clock *time = weft_test_clock_new();
+    weft_clock *clock = weft_test_clock_get_clock(time);
+    weft_auto(weft_lock_unref) weft_lock *lock = weft_lock_new();
+    weft_auto(weft_queue_free) weft_queue *queue = weft_queue_new(1, WEFT_UNLIMITED);
+    weft_deferred *members[] = {weft_succeed(weft_int(3)), weft_defer_later(clock, 2, nullptr, nullptr),
+                                weft_lock_acquire(lock), weft_queue_get(queue)};
+    weft_deferred *all = weft_gather_results(members, 4, 0);
+    weft_looping_call_options every_second{};
+    uint64_t rounds = 0;
+    weft_looping_call *looping = weft_looping_call_new(clock, count, &rounds);
+
+    every_second.interval = 1;
+    weft_deferred_unref(weft_looping_call_start(looping, every_second));
+    weft_error_unref(weft_queue_put(queue, weft_int(4)));
+    weft_test_clock_advance(time, 2);
+    weft_looping_call_free(looping);
+
+    weft_result result = weft_deferred_take_result(all);
+    const weft_results *results = static_cast<weft_results *>(result.value);
+
+    std::printf("gathered %zu, the lock is held: %d, rounds: %d\n", results->count, weft_lock_is_locked(lock),
+                static_cast<int>(rounds));
+    weft_result_drop(result);
+    std::printf("and let go of with them: %d\n", !weft_lock_is_locked(lock));
+    weft_deferred_unref(all);
+}
+
 // ---- errors
 
 weft_error *enter(const room *room)
@@ -181,6 +218,7 @@ int main()
 
     weft_log_set_sink(print_line, nullptr);
     use_deferreds();
+    use_the_rest_of_the_core();
     use_errors();
     if ((error = weft_reactor_new(&reactor)))
         return EXIT_FAILURE;
