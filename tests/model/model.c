@@ -137,7 +137,7 @@ static void fire(struct model *d, struct result result)
 {
     d->state = DONE;
     d->result = result;
-    if (d->owns) {
+    if (d->owns || d->asked) { /* a reason has an owner too, who may be told that it goes */
         use(d);
         release_before_running(d);
         run(d);
