@@ -553,11 +553,14 @@ static __attribute__((noinline)) bool rests(weft_deferred *d)
     return d->flags & WEFT__PAUSED;
 }
 
-/* Runs `d`, which is ready. */
+/* Runs `d`, which is ready. Whoever fires it is no more than the occasion: callbacks are no part of that task, and neither wait
+ * in its place nor start something in its scope. */
 static __attribute__((noinline)) void run(weft_deferred *d)
 {
+    struct weft__task *firer = weft__thread.task;
     struct weft__entry entry;
 
+    weft__thread.task = NULL;
     d->references++;
     d->flags |= WEFT__RUNNING;
     d->fired.resume = NULL;
@@ -574,6 +577,7 @@ static __attribute__((noinline)) void run(weft_deferred *d)
                 d = leave(d);
         }
     }
+    weft__thread.task = firer;
 }
 
 static inline void run_if_ready(weft_deferred *d)
@@ -760,18 +764,23 @@ void weft_deferred_unpause_at(weft_deferred *d, const weft_place *place)
 
 /* ---- cancelling ---- */
 
-/* Who is asked when `d` is cancelled: what it waits for in the end. If that runs its callbacks already, or was asked before
- * and takes its time, nothing can be done for this wait of the fiber nearest to it: its next wait is meant. */
+/* Who is asked when `d` is cancelled: what it waits for in the end, or the first task on the way that is shielded. If that
+ * runs its callbacks already, or was asked before and takes its time, nothing can be done for this wait of the task nearest to
+ * it: its next wait is meant. */
 static weft_deferred *innermost(weft_deferred *d)
 {
-    weft_deferred *fiber = NULL, *next;
+    weft_deferred *task = NULL, *next;
 
     while ((next = weft__deferred_waited_for(d))) {
-        if (weft__deferred_pending(d))
-            fiber = d;
+        if (weft__deferred_pending(d)) {
+            task = d;
+            task->flags |= WEFT__INTERRUPTED;
+            if (task->flags & WEFT__SHIELDED)
+                return task;
+        }
         d = next;
     }
-    return fiber && d->flags & (WEFT__DONE | WEFT__ASKED) ? fiber : d;
+    return task && d->flags & (WEFT__DONE | WEFT__ASKED) ? task : d;
 }
 
 static bool can_be_asked(const weft_deferred *d)
@@ -812,8 +821,10 @@ static void ask(weft_deferred *d, weft_error *cancellation)
 
     d->flags |= WEFT__ASKED;
     d->result = weft_fail(cancellation);
-    if (d->flags & WEFT__FOLLOWS)
+    if (d->flags & WEFT__FOLLOWS) {
+        d->flags |= WEFT__INTERRUPTED;
         return;
+    }
     if (!d->canceller.fn) {
         d->flags |= WEFT__SWALLOW;
         fire_cancellation(d);

@@ -27,10 +27,12 @@ enum weft__deferred_flag {
     WEFT__CONSUMED = 1 << 6,   /* an await or an outer deferred has taken the result, or will */
     WEFT__ASKED = 1 << 7,      /* a cancel was asked while it was pending */
     WEFT__SWALLOW = 1 << 8,    /* the result that comes after a cancel which could not stop the work is dropped, once */
-    WEFT__FOLLOWS = 1 << 9,    /* a fiber's: while it is pending, a cancel goes on to `*awaited` */
+    WEFT__FOLLOWS = 1 << 9,    /* a task's: while it is pending, a cancel goes on to `*awaited` */
     WEFT__OWNING = 1 << 10,    /* pending: its canceller's argument is to be released */
     WEFT__UNWANTED = 1 << 11,  /* whoever holds it cancelled it: a cancellation that comes of it is no news */
     WEFT__REPORTED = 1 << 12,  /* done: its error was told already, at the end of a loop */
+    WEFT__SHIELDED = 1 << 13,  /* a task's: a cancel goes no further, for now */
+    WEFT__INTERRUPTED = 1 << 14, /* a task's: a cancel came for it, or by it */
 };
 
 struct weft_deferred {
@@ -63,8 +65,9 @@ WEFT_INTERNAL void weft__deferred_attach(weft_deferred *deferred, weft_callback_
 /* The same for an await and for what takes the result over: marks `deferred`, which nobody has consumed, consumed. */
 WEFT_INTERNAL void weft__deferred_consume(weft_deferred *deferred, weft_callback_fn *fn, void *arg);
 
-/* For the deferred of something that waits for one after the other, a fiber: a cancel goes on to `*awaited`. When that is
- * NULL, or runs its callbacks already, the cancellation stays in the fiber's own deferred until it is taken out. */
+/* For the deferred of something that waits for one after the other, a task: a cancel goes on to `*awaited`. When that is
+ * NULL, or runs its callbacks already, or the task is shielded, the cancellation stays in the task's own deferred until it is
+ * taken out. */
 WEFT_INTERNAL void weft__deferred_follow(weft_deferred *deferred, weft_deferred **awaited);
 WEFT_INTERNAL weft_error *weft__deferred_take_cancellation(weft_deferred *deferred); /* NULL: none stays there */
 

@@ -46,6 +46,7 @@ const weft_error_kind WEFT_FIRST_ERROR = {"first_error", &WEFT_FAILURE};
 const weft_error_kind WEFT_CANCELLED = {"cancelled", NULL};
 const weft_error_kind WEFT_CLIENT_GONE = {"client_gone", &WEFT_CANCELLED};
 const weft_error_kind WEFT_SHUTDOWN = {"shutdown", &WEFT_CANCELLED};
+const weft_error_kind WEFT_DEADLINE = {"deadline", &WEFT_CANCELLED};
 const weft_error_kind WEFT_SIBLING_FAILED = {"sibling_failed", &WEFT_CANCELLED};
 
 static const weft_error *origin_of(const weft_error *error)

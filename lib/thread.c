@@ -19,6 +19,8 @@ static void leave(void *arg)
     }
     if (!thread->live.contexts)
         weft__slab_clear(&thread->contexts);
+    if (!thread->live.scopes)
+        weft__slab_clear(&thread->scopes);
 }
 
 static void make_leaving(void)

@@ -9,16 +9,27 @@
 #include <weft/live.h>
 
 #include "lib/account.h"
+#include "lib/ready.h"
 #include "lib/slab.h"
+
+struct weft__task;
 
 struct weft__thread {
     weft_context *context;        /* the current one, and a reference to it; NULL: none */
     struct weft__books books;     /* CPU time */
     weft_clock *clock;            /* its reactor's, or a test's; NULL */
+    struct weft__ready ready;     /* what may run on */
+    struct weft__task *task;      /* the one that runs; NULL: none does */
+    struct {
+        struct weft__task *newest;
+        size_t count;
+    } tasks;                      /* those that have not ended */
+    uint64_t swallowed;           /* cancels that tasks have swallowed */
     weft_live_counts live;
     struct weft__slab deferreds;
     struct weft__slab entries;    /* of deferreds with many callbacks */
     struct weft__slab contexts;
+    struct weft__slab scopes;
 };
 
 /* Initial-exec: a read of it is one instruction more than a read of a global. These libraries are linked, or loaded early

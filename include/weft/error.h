@@ -24,7 +24,7 @@ typedef struct weft_error_kind {
 
 WEFT_API extern const weft_error_kind WEFT_FAILURE;        /* every ordinary error */
 WEFT_API extern const weft_error_kind WEFT_OS_ERROR;       /* a system call failed; payload: weft_int(errno) */
-WEFT_API extern const weft_error_kind WEFT_TIMED_OUT;      /* weft_deferred_add_timeout ran out */
+WEFT_API extern const weft_error_kind WEFT_TIMED_OUT;      /* weft_deferred_add_timeout, or a scope's deadline, ran out */
 WEFT_API extern const weft_error_kind WEFT_ORPHANED;       /* the last one who could have fired a deferred let go of it */
 WEFT_API extern const weft_error_kind WEFT_MISUSE;         /* a rule of this library was broken by its caller */
 WEFT_API extern const weft_error_kind WEFT_ALREADY_CALLED; /* a misuse: a deferred was fired twice */
@@ -37,6 +37,7 @@ WEFT_API extern const weft_error_kind WEFT_FIRST_ERROR;
 WEFT_API extern const weft_error_kind WEFT_CANCELLED;      /* somebody asked for the work to stop */
 WEFT_API extern const weft_error_kind WEFT_CLIENT_GONE;    /* … because whoever wanted the result has left */
 WEFT_API extern const weft_error_kind WEFT_SHUTDOWN;       /* … because the program ends */
+WEFT_API extern const weft_error_kind WEFT_DEADLINE;       /* … because the deadline of a scope has passed */
 WEFT_API extern const weft_error_kind WEFT_SIBLING_FAILED; /* … because another of those gathered with it failed: the cause */
 
 /* ---- making ----------------------------------------------------------------------------------------------------- */

@@ -28,6 +28,12 @@ typedef weft_result weft_fiber_fn(void *arg);
 WEFT_API weft_deferred *weft_spawn_at(weft_fiber_fn *fn, void *arg, const char *name, const weft_place *place)
     __attribute__((returns_nonnull)) WEFT_MUST_USE;
 
+/* The same, but it starts through the ready queue, after those that are in it. Cancelled before that, `fn` is never called and
+ * the deferred fails with the cancellation. */
+#define weft_spawn_soon(fn, arg) weft_spawn_soon_at(fn, arg, #fn, WEFT_HERE)
+WEFT_API weft_deferred *weft_spawn_soon_at(weft_fiber_fn *fn, void *arg, const char *name, const weft_place *place)
+    __attribute__((returns_nonnull)) WEFT_MUST_USE;
+
 /* ---- waits: each returns an error when the fiber is cancelled in it; outside a fiber each is a WEFT_MISUSE error ---------- */
 
 /* The result of `deferred`, at once if it has one; otherwise waits for it. Takes the reference and keeps none, so a

@@ -12,7 +12,8 @@ typedef struct weft_live_counts {
     size_t errors;
     size_t contexts;
     size_t timers;      /* started */
-    size_t fibers;      /* not yet ended */
+    size_t fibers;      /* not yet ended; driven computations (weft/driver.h) count as such */
+    size_t scopes;
     size_t descriptors; /* opened by weft: listeners, connections; not what libev opens for a reactor */
     size_t connections;
     size_t requests;

@@ -10,6 +10,7 @@
 #include <weft/condition.h>
 #include <weft/context.h>
 #include <weft/deferred.h>
+#include <weft/driver.h>
 #include <weft/error.h>
 #include <weft/event.h>
 #include <weft/fiber.h>
@@ -25,6 +26,7 @@
 #include <weft/read_write_lock.h>
 #include <weft/result.h>
 #include <weft/results.h>
+#include <weft/scope.h>
 #include <weft/semaphore.h>
 #include <weft/test_clock.h>
 

@@ -6,18 +6,12 @@
 
 #include "lib/thread.h"
 
-/* The fibers of a reactor, as it sees them. Set by the fiber room when it starts its first one. */
-struct weft__runnables {
-    bool (*any_ready)(struct weft__runnables *runnables);
-    bool (*inside)(struct weft__runnables *runnables);      /* whether the caller is one of them */
-    void (*drain)(struct weft__runnables *runnables);       /* lets those that are ready run, within a bound */
-    size_t (*count)(struct weft__runnables *runnables);
-    void (*cancel_all)(struct weft__runnables *runnables); /* asks all to stop */
-    void (*abandon)(struct weft__runnables *runnables);    /* names those that are left in the log; none runs any more */
-    void (*free)(struct weft__runnables *runnables);       /* none is left */
+/* What the fiber room adds to the reactor of its thread, when it starts its first fiber. */
+struct weft__fiber_room {
+    bool (*inside)(void); /* whether the caller runs on a fiber's stack */
+    void (*free)(void);   /* no fiber is left that could run */
 };
 
-WEFT_INTERNAL void weft__reactor_set_runnables(weft_reactor *reactor, struct weft__runnables *runnables);
-WEFT_INTERNAL struct weft__runnables *weft__reactor_get_runnables(weft_reactor *reactor);
+WEFT_INTERNAL void weft__reactor_set_fiber_room(weft_reactor *reactor, const struct weft__fiber_room *room);
 
 #endif

@@ -14,6 +14,7 @@
 
 #include "lib/context.h"
 #include "lib/deferred.h"
+#include "lib/task.h"
 #include "runtime/loop/loop.h"
 
 static const double GOODBYE_SECONDS = 0.5;
@@ -28,7 +29,7 @@ struct call {
 struct weft_reactor {
     weft_clock clock; /* first: a clock is its reactor */
     struct ev_loop *loop;
-    struct weft__runnables *runnables;
+    const struct weft__fiber_room *fibers; /* NULL until the first has been started */
     bool running;
     bool stopped;
 
@@ -218,38 +219,27 @@ weft_clock *weft_reactor_get_clock(weft_reactor *reactor)
     return &reactor->clock;
 }
 
-void weft__reactor_set_runnables(weft_reactor *reactor, struct weft__runnables *runnables)
+void weft__reactor_set_fiber_room(weft_reactor *reactor, const struct weft__fiber_room *room)
 {
-    reactor->runnables = runnables;
-}
-
-struct weft__runnables *weft__reactor_get_runnables(weft_reactor *reactor)
-{
-    return reactor->runnables;
+    reactor->fibers = room;
 }
 
 /* ---- running ---- */
 
-static bool any_ready(weft_reactor *reactor)
-{
-    return reactor->runnables && reactor->runnables->any_ready(reactor->runnables);
-}
-
-/* Whether the caller is something that the reactor runs. */
+/* Whether the caller is something that the reactor runs, or a fiber that was started before it ran. */
 static bool is_inside(weft_reactor *reactor)
 {
-    return reactor->running || (reactor->runnables && reactor->runnables->inside(reactor->runnables));
+    return reactor->running || weft__thread.task || (reactor->fibers && reactor->fibers->inside());
 }
 
-static void drain_ready(weft_reactor *reactor)
+static void drain_ready(void)
 {
-    if (any_ready(reactor))
-        reactor->runnables->drain(reactor->runnables);
+    weft__ready_drain(&weft__thread.ready);
 }
 
 static void poll_and_call_back(weft_reactor *reactor)
 {
-    ev_run(reactor->loop, any_ready(reactor) ? EVRUN_NOWAIT : EVRUN_ONCE);
+    ev_run(reactor->loop, weft__thread.ready.first ? EVRUN_NOWAIT : EVRUN_ONCE);
 }
 
 /* Runs in no context; returns whose place that took, for leave_run. */
@@ -271,7 +261,7 @@ static void run_until(weft_reactor *reactor, const bool *over)
     weft_context *callers = enter_run(reactor);
 
     while (!*over) {
-        drain_ready(reactor);
+        drain_ready();
         if (!*over)
             poll_and_call_back(reactor);
     }
@@ -326,9 +316,9 @@ static void wake_up(weft_timer *timer, void *arg)
     (void)timer, (void)arg;
 }
 
-static size_t fibers_left(weft_reactor *reactor)
+static size_t fibers_left(void)
 {
-    return reactor->runnables ? reactor->runnables->count(reactor->runnables) : 0;
+    return weft__thread.tasks.count;
 }
 
 static void say_goodbye_once(weft_reactor *reactor)
@@ -337,10 +327,10 @@ static void say_goodbye_once(weft_reactor *reactor)
 
     weft_timer_init(&patience, wake_up, NULL);
     weft_timer_start(&patience, &reactor->clock, GOODBYE_SECONDS);
-    reactor->runnables->cancel_all(reactor->runnables);
-    while (fibers_left(reactor) && weft_timer_started(&patience)) {
-        drain_ready(reactor);
-        if (fibers_left(reactor))
+    weft__tasks_cancel_all();
+    while (fibers_left() && weft_timer_started(&patience)) {
+        drain_ready();
+        if (fibers_left())
             poll_and_call_back(reactor);
     }
     weft_timer_stop(&patience);
@@ -349,7 +339,7 @@ static void say_goodbye_once(weft_reactor *reactor)
 /* Asks everything that runs to stop, and again for what clean-up has started or waits for meanwhile. */
 static void say_goodbye(weft_reactor *reactor)
 {
-    for (int i = 0; i < GOODBYES && fibers_left(reactor); i++)
+    for (int i = 0; i < GOODBYES && fibers_left(); i++)
         say_goodbye_once(reactor);
 }
 
@@ -363,10 +353,10 @@ weft_reactor *weft_reactor_free(weft_reactor *reactor)
     do
         say_goodbye(reactor);
     while (calls_make(reactor)); /* which may have started fibers, or made more calls */
-    if (fibers_left(reactor))
-        reactor->runnables->abandon(reactor->runnables);
-    else if (reactor->runnables)
-        reactor->runnables->free(reactor->runnables);
+    if (fibers_left())
+        weft__tasks_abandon();
+    if (reactor->fibers)
+        reactor->fibers->free();
     leave_run(reactor, callers);
     weft_deferred_report_unhandled();
     current = NULL;

@@ -16,7 +16,7 @@
 #include <weft/live.h>
 
 static const char *const count_names[] = {
-    "deferreds", "errors", "contexts", "timers", "fibers", "descriptors", "connections", "requests",
+    "deferreds", "errors", "contexts", "timers", "fibers", "scopes", "descriptors", "connections", "requests",
 };
 typedef union counts {
     weft_live_counts named;

@@ -1,0 +1,57 @@
+/* The ready queue of a thread: what may run on, oldest first.
+ *
+ * Whoever wakes something puts it here and goes on; it runs when the loop drains the queue. So waking costs the same few
+ * steps wherever it happens, and never runs user code inside the call that wakes. */
+#ifndef WEFT_LIB_READY_H
+#define WEFT_LIB_READY_H
+
+#include "lib/internal.h"
+
+struct weft__runnable {
+    struct weft__runnable *next;
+    void (*run)(struct weft__runnable *runnable); /* on the thread's own stack; it has left the queue */
+};
+
+struct weft__ready {
+    struct weft__runnable *first;
+    struct weft__runnable *last;
+    size_t count;
+    size_t share;  /* of this turn of the loop that is left: so many more may run before sockets are looked at */
+    uint64_t seed; /* 0: in order; else the state of what picks who is next */
+};
+
+/* Lets those that are ready run, at most as many as are there now and a bounded number of those that come meanwhile. */
+WEFT_INTERNAL void weft__ready_drain(struct weft__ready *ready);
+/* Brings any one of them, as the seed has it, to the front. */
+WEFT_INTERNAL void weft__ready_shuffle(struct weft__ready *ready);
+
+static inline void weft__ready_push(struct weft__ready *ready, struct weft__runnable *runnable)
+{
+    runnable->next = NULL;
+    if (ready->first)
+        ready->last->next = runnable;
+    else
+        ready->first = runnable;
+    ready->last = runnable;
+    ready->count++;
+}
+
+/* Who is next; NULL when nobody is, or when this turn's share is used up. */
+static inline struct weft__runnable *weft__ready_next(struct weft__ready *ready)
+{
+    if (!ready->first || !ready->share)
+        return NULL;
+    if (__builtin_expect(ready->seed != 0, 0))
+        weft__ready_shuffle(ready);
+    return ready->first;
+}
+
+/* It was next, and runs now. */
+static inline void weft__ready_pop(struct weft__ready *ready)
+{
+    ready->first = ready->first->next;
+    ready->count--;
+    ready->share--;
+}
+
+#endif

@@ -1,0 +1,151 @@
+/* Tasks: computations that stop to wait for deferreds and go on afterwards, however they are suspended.
+ *
+ * This is the part that fibers (runtime/fiber) and driven generators (lib/driver.c) have in common: what a task waits for,
+ * how it is woken, cancelled and ended, and which scope it is in. How it keeps its place while it waits is its own affair:
+ * a task is embedded in whatever does that. */
+#ifndef WEFT_LIB_TASK_H
+#define WEFT_LIB_TASK_H
+
+#include "lib/context.h"
+#include "lib/deferred.h"
+#include "lib/scope.h"
+
+enum weft__task_state {
+    WEFT__TASK_RUNNING, /* or has started the one that runs, and so on */
+    WEFT__TASK_NEW,     /* in the ready queue, for the first time */
+    WEFT__TASK_READY,   /* in the ready queue */
+    WEFT__TASK_PARKED,
+    WEFT__TASK_ENDED,
+    WEFT__TASK_ABANDONED, /* its reactor was freed: it never runs again */
+};
+
+struct weft__task {
+    struct weft__runnable runnable; /* first */
+    weft_context *context;          /* its current one, while it does not run */
+    weft_deferred *deferred;        /* of its result: a reference; NULL while nobody can have asked for it */
+    weft_deferred *awaited;         /* what it waits for, borrowed; NULL when it does not */
+    weft_result result;             /* of the wait, then its own */
+    weft_scope *scope;              /* the innermost that it is in, a reference; NULL */
+    const weft_place *place;        /* where it waits, or was started */
+    uint8_t state;                  /* enum weft__task_state */
+    bool interrupted;               /* the wait that goes on was interrupted by a scope */
+    uint16_t shields;               /* that it is in; while there are any, a cancel waits in its own deferred */
+
+    const char *name;
+    const weft_place *started_at;
+    int64_t since;                    /* when it began to wait, by its thread's clock */
+    const weft_place *cancelled_at;   /* the wait out of which a cancel came that nobody has taken; NULL */
+    const weft_scope *cancelled_by;   /* whose cancel that was; NULL: one of the task itself. Never followed: it may be gone */
+    struct weft__task *scope_older; /* those in the same scope */
+    struct weft__task *scope_newer;
+    struct weft__task *older; /* all of the thread, newest first */
+    struct weft__task *newer;
+};
+
+/* ---- life ---- */
+
+/* A new task of the current thread, running, in the current context and scope. Its `runnable.run` is for the caller to set. */
+static inline void weft__task_begin(struct weft__task *task, const char *name, const weft_place *place);
+/* Right before it ends, while it still is the current one: task->result is set. Leaves its scopes, and looks whether it has
+ * swallowed a cancel. */
+static inline void weft__task_ending(struct weft__task *task);
+/* It has ended. Its result, deferred and context are the caller's to take. */
+static inline void weft__task_end(struct weft__task *task);
+/* Its deferred, so that somebody can be given one. A cancel of that goes to what the task waits for. */
+WEFT_INTERNAL void weft__task_make_deferred(struct weft__task *task, const weft_place *place);
+/* It has ended, with `result`: fires its deferred, in its context if it failed. Takes all three. Runs callbacks. */
+WEFT_INTERNAL void weft__task_fire(weft_deferred *deferred, weft_result result, weft_context *context);
+
+/* ---- waiting ---- */
+
+/* Waits for `deferred`, which it takes. True: that is over already, with task->result. False: the task is parked, and will
+ * be in the ready queue when it is over; what comes then is to go through weft__task_waited. */
+WEFT_INTERNAL bool weft__task_wait(struct weft__task *task, weft_deferred *deferred, const weft_place *place);
+/* The result of a wait that parked the task, now that it runs again. Takes and returns a failure. */
+WEFT_INTERNAL weft_result weft__task_wait_failed(struct weft__task *task, weft_result failure, const weft_place *place);
+/* What interrupts a task that waits for nothing but its turn; NULL: nothing. */
+WEFT_INTERNAL weft_error *weft__task_interruption(struct weft__task *task, const weft_place *place);
+
+static inline weft_result weft__task_waited(struct weft__task *task, const weft_place *place)
+{
+    weft_result result = task->result;
+
+    return __builtin_expect(weft_failed(result) != NULL, 0) ? weft__task_wait_failed(task, result, place) : result;
+}
+
+static inline void weft__task_ready(struct weft__task *task, enum weft__task_state state)
+{
+    task->state = (uint8_t)state;
+    weft__ready_push(&weft__thread.ready, &task->runnable);
+}
+
+/* ---- cancelling ---- */
+
+/* The cancellation of a task that has not begun to run; NULL when it may begin. */
+WEFT_INTERNAL weft_error *weft__task_never_begins(struct weft__task *task);
+/* A scope is cancelled that the task is in: interrupts its wait, if it is in one. Runs cancellers. */
+WEFT_INTERNAL void weft__task_interrupt(struct weft__task *task, weft_error *cancellation);
+/* A shield begins, or one has ended. */
+WEFT_INTERNAL void weft__task_shield(struct weft__task *task);
+WEFT_INTERNAL void weft__task_unshield(struct weft__task *task);
+/* What ran in `scope`, or the whole task (NULL), has come to a success: counts and logs it if a cancel came out of one of its
+ * waits. */
+WEFT_INTERNAL void weft__task_succeeded(struct weft__task *task, const weft_scope *scope);
+WEFT_INTERNAL void weft__task_ending_slowly(struct weft__task *task);
+
+/* ---- all of a thread ---- */
+
+WEFT_INTERNAL void weft__tasks_cancel_all(void); /* with WEFT_SHUTDOWN */
+/* Names those that are left in the log; none runs any more, and none is counted. */
+WEFT_INTERNAL void weft__tasks_abandon(void);
+
+/* ---- the inline parts ---- */
+
+static inline void weft__task_begin(struct weft__task *task, const char *name, const weft_place *place)
+{
+    struct weft__thread *thread = &weft__thread;
+    struct weft__task *newest = thread->tasks.newest;
+
+    task->context = weft__context_ref(thread->context);
+    task->deferred = NULL;
+    task->awaited = NULL;
+    task->place = place;
+    task->state = WEFT__TASK_RUNNING;
+    task->interrupted = false;
+    task->shields = 0;
+    task->name = name;
+    task->started_at = place;
+    task->cancelled_at = NULL;
+    task->older = newest;
+    task->newer = NULL;
+    if (newest)
+        newest->newer = task;
+    thread->tasks.newest = task;
+    thread->tasks.count++;
+    thread->live.fibers++;
+    task->scope = NULL;
+    if (__builtin_expect(thread->task && thread->task->scope, 0))
+        weft__scope_add_task(thread->task->scope, task);
+}
+
+static inline void weft__task_ending(struct weft__task *task)
+{
+    if (__builtin_expect(task->scope || task->cancelled_at, 0))
+        weft__task_ending_slowly(task);
+}
+
+static inline void weft__task_end(struct weft__task *task)
+{
+    struct weft__thread *thread = &weft__thread;
+
+    if (task->newer)
+        task->newer->older = task->older;
+    else
+        thread->tasks.newest = task->older;
+    if (task->older)
+        task->older->newer = task->newer;
+    thread->tasks.count--;
+    thread->live.fibers--;
+}
+
+#endif
