@@ -69,7 +69,7 @@ weft_SRC := $(filter-out runtime/fiber/switch_%,$(wildcard runtime/loop/*.c runt
 http_SRC := $(wildcard runtime/http/*.c)
 test_SRC := $(wildcard tests/test_*.c tests/integration/test_*.c tests/model/*.c) \
             $(filter-out $(if $(filter plain,$(RUNNER)),%/criterion_runner.c,%/plain_runner.c),$(wildcard tests/support/*.c))
-prog_SRC := $(wildcard docs/examples/*/*.c tests/integration/serve_*.c tests/fuzz/*.c bench/*/*.c) tests/planted/planted.c
+prog_SRC := $(wildcard docs/examples/*/*.c tests/integration/serve_*.c tests/fuzz/*.c bench/*/*.c bench/*/*.cc) tests/planted/planted.c
 
 obj = $(patsubst %,$(OUT)/obj/%.o,$(basename $1))
 core_OBJ = $(call obj,$(core_SRC))
@@ -83,7 +83,10 @@ SHARED   = $(if $(SAN),,$(addprefix $(OUT)/lib/libweft,-http.so .so -core.so))
 EXAMPLES = $(addprefix $(OUT)/,$(notdir $(patsubst %/,%,$(wildcard docs/examples/*/))))
 SERVED   = $(patsubst tests/integration/%.c,$(OUT)/%,$(wildcard tests/integration/serve_*.c))
 FUZZERS  = $(patsubst tests/fuzz/%.c,$(OUT)/fuzz-%,$(wildcard tests/fuzz/*.c))
-BENCHES  = $(patsubst %.c,$(OUT)/%,$(filter-out %_object.c,$(wildcard bench/*/*.c)))
+# The limit of fibers is written for one processor. Go is needed for `make bench` alone.
+BENCHES  = $(addprefix $(OUT)/,$(basename $(filter-out %_object.c $(if $(filter-out x86_64,$(ARCH)),bench/fiber/limit.c), \
+             $(wildcard bench/*/*.c bench/*/*.cc))))
+GO_BENCHES = $(patsubst %.go,$(OUT)/%,$(wildcard bench/$(or $(B),*)/*.go))
 
 # Use every core, unless the caller chose; without built-in rules make looks at fewer files.
 ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
@@ -121,7 +124,7 @@ covered: $(OUT)/weft-tests
 	@tests/support/coverage $(OUT) $(or $(COVERAGE),95)
 
 benches: $(BENCHES)
-bench: all benches
+bench: all benches $(GO_BENCHES)
 	@for run in bench/$(or $(B),*)/run; do WEFT_BUILD_DIR=$(OUT) $$run || exit; done
 
 # lib/ keeps off the loop and off descriptors, headers keep libev to themselves.
@@ -149,6 +152,15 @@ $(OUT)/obj/%.o: %.S $(OUT)/flags | dependencies
 	$(call say,AS $<)
 	@mkdir -p $(@D)
 	$Q$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+# Peers of benches that are in C++ or Go. Go finds all it needs beside its compiler, and nothing is fetched.
+$(OUT)/obj/bench/%.o: bench/%.cc $(OUT)/flags | dependencies
+	$(call say,CXX $<)
+	@mkdir -p $(@D)
+	$Qg++ -I. -std=gnu++20 $(CFLAGS) $(filter-out %-prototypes,$(WARNINGS)) -MMD -MP -c -o $@ $<
+$(OUT)/bench/%: bench/%.go | dependencies
+	$(call say,GO $<)
+	@mkdir -p $(@D)
+	$QGOCACHE=$(CURDIR)/build/go GOPATH=$(CURDIR)/build/go/path GOPROXY=off GOFLAGS=-mod=mod go build -o $@ $<
 # llhttp is not ours to warn about or to analyze.
 $(OUT)/obj/llhttp/%.o: $(LLHTTP)/%.c $(OUT)/flags | dependencies
 	$(call say,CC $(<F))
@@ -202,6 +214,10 @@ $(SERVED): $(OUT)/%: $(OUT)/obj/tests/integration/%.o $(STATIC)
 $(BENCHES): private LIBS = -Wl,--as-needed -Wl,-rpath,'$$ORIGIN:$$ORIGIN/../../lib' $(filter %_object.so,$^) $(or $(SHARED),$(STATIC))
 $(BENCHES): $(OUT)/%: $(OUT)/obj/%.o $(or $(SHARED),$(STATIC))
 	$(LINK)
+# The bare switch is not for users: its bench sees what is private.
+$(OUT)/bench/fiber/weft_switch: $(STATIC)
+$(OUT)/bench/fiber/weft_switch: private LIBS = $(STATIC)
+$(OUT)/bench/fiber/boost: private LIBS = -lboost_context -lstdc++
 # What a bench compares weft's libraries with stands in one of its own.
 $(OUT)/bench/deferred/limit: $(OUT)/bench/deferred/limit_object.so
 $(OUT)/bench/%_object.so: $(OUT)/obj/bench/%_object.o
@@ -223,7 +239,7 @@ $(OUT)/installed: $(STATIC) $(SHARED) $(wildcard include/weft/*.h tools/pkgconfi
 	@rm -rf $@; $(MAKE) -s install DESTDIR=$(CURDIR)/$@ PREFIX=/usr/local
 
 dependencies:
-	@tools/dependencies build $(if $(filter clang%,$(CC)),clang) $(filter test bench lint,$(patsubst benches,test,$(patsubst coverage,test,$(MAKECMDGOALS:test-slow=test))))
+	@tools/dependencies build $(if $(filter clang%,$(CC)),clang) $(filter test bench benches lint,$(patsubst coverage,test,$(MAKECMDGOALS:test-slow=test)))
 
 clean:
 	@mkdir -p build; find build -mindepth 1 -maxdepth 1 ! -name llhttp -exec rm -rf {} +

@@ -1,4 +1,4 @@
-/* For the benches of one thread: the rows of a table, each an operation that is done many times.
+/* For the benches of one thread, in C or C++: the rows of a table, each an operation that is done many times.
  *
  * Prints a line per row: NAME NS INSTRUCTIONS ALLOCATIONS OPERATIONS, all but the last per operation. NS is CPU
  * time, so that a row which had to wait for its core is not slower for it. Instructions are those in user space, or
@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -37,27 +38,38 @@ static inline void check(bool right, const char *what)
 static long allocations;
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#ifdef __cplusplus
+#define THROWS_NOTHING noexcept
+extern "C" {
+#else
+#define THROWS_NOTHING
+#endif
+
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *memory, size_t size);
 
-void *malloc(size_t size)
+void *malloc(size_t size) THROWS_NOTHING
 {
     allocations++;
     return __libc_malloc(size);
 }
 
-void *calloc(size_t count, size_t size)
+void *calloc(size_t count, size_t size) THROWS_NOTHING
 {
     allocations++;
     return __libc_calloc(count, size);
 }
 
-void *realloc(void *memory, size_t size)
+void *realloc(void *memory, size_t size) THROWS_NOTHING
 {
     allocations++;
     return __libc_realloc(memory, size);
 }
+
+#ifdef __cplusplus
+}
+#endif
 #endif
 
 /* ---- time and instructions ---- */
@@ -73,14 +85,14 @@ static inline double cpu_ns(void)
 /* A descriptor from which the instructions so far can be read, or -1. */
 static inline int counter_open(void)
 {
-    struct perf_event_attr wanted = {
-        .type = PERF_TYPE_HARDWARE,
-        .size = sizeof wanted,
-        .config = PERF_COUNT_HW_INSTRUCTIONS,
-        .exclude_kernel = 1,
-        .exclude_hv = 1,
-    };
+    struct perf_event_attr wanted;
 
+    memset(&wanted, 0, sizeof wanted);
+    wanted.type = PERF_TYPE_HARDWARE;
+    wanted.size = sizeof wanted;
+    wanted.config = PERF_COUNT_HW_INSTRUCTIONS;
+    wanted.exclude_kernel = 1;
+    wanted.exclude_hv = 1;
     return (int)syscall(SYS_perf_event_open, &wanted, 0, -1, -1, 0);
 }
 
