@@ -92,21 +92,49 @@ static void give(struct weft__books *books, struct weft__account *account, int64
     account->system_ns += ns - user;
 }
 
-/* The part of `*ns` that belongs to `ticks` of `*all`; takes both off. The last to be divided gets what is left, so that
- * nothing is lost in rounding. */
-static int64_t divide(int64_t *ns, uint64_t *all, uint64_t ticks)
+static uint64_t ticks_in_window(const struct weft__books *books)
 {
-    int64_t part = *all ? (int64_t)((double)*ns * ((double)ticks / (double)*all)) : 0;
+    uint64_t all = books->none.ticks + books->ended_ticks;
 
-    *ns -= part;
-    *all -= ticks;
-    return part;
+    for (uint32_t i = 0; i < books->count; i++)
+        all += books->table[i]->ticks;
+    return all;
+}
+
+/* Divides `ns` among those in the window, which is left empty. Parts are rounded down; what that leaves goes to one of those
+ * who ran, so that nothing is lost. */
+static void divide(struct weft__books *books, int64_t ns)
+{
+    uint64_t all = ticks_in_window(books);
+    double each = all ? (double)ns / (double)all : 0; /* tick */
+    int64_t contexts = (int64_t)((double)books->ended_ticks * each);
+    struct weft__account *last = NULL;
+
+    for (uint32_t i = 0; i < books->count; i++) {
+        int64_t part;
+
+        last = books->table[i];
+        part = (int64_t)((double)last->ticks * each);
+        give(books, last, part);
+        contexts += part;
+        last->ticks = 0;
+        last->slot = 0;
+    }
+    if (books->none.ticks || !(last || books->ended_ticks)) {
+        give(books, &books->none, ns - contexts);
+    } else {
+        if (last)
+            give(books, last, ns - contexts);
+        contexts = ns;
+    }
+    books->contexts_ns += contexts;
+    books->none.ticks = books->ended_ticks = books->count = 0;
 }
 
 void weft__books_close_window(struct weft__books *books)
 {
-    int64_t cpu, ns;
-    uint64_t now, all;
+    int64_t cpu;
+    uint64_t now;
 
     if (!books->running)
         weft__books_open(books);
@@ -115,24 +143,7 @@ void weft__books_close_window(struct weft__books *books)
     cpu = cpu_clock();
     if (cpu - books->split_at > SPLIT_NS)
         measure_split(books, cpu);
-
-    ns = cpu - books->closed_at;
-    all = books->none.ticks + books->ended_ticks;
-    for (uint32_t i = 0; i < books->count; i++)
-        all += books->table[i]->ticks;
-    books->contexts_ns += ns;
-    for (uint32_t i = 0; i < books->count; i++) {
-        struct weft__account *account = books->table[i];
-
-        give(books, account, divide(&ns, &all, account->ticks));
-        account->ticks = 0;
-        account->slot = 0;
-    }
-    divide(&ns, &all, books->ended_ticks);
-    books->contexts_ns -= ns;
-    give(books, &books->none, ns);
-
-    books->none.ticks = books->ended_ticks = books->count = 0;
+    divide(books, cpu - books->closed_at);
     books->closed_at = cpu;
     books->window_began = books->mark = now;
     if (!books->running->slot)

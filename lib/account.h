@@ -17,7 +17,7 @@
 #include <x86intrin.h>
 #endif
 
-enum { WEFT__WINDOW_ACCOUNTS = 64 };
+enum { WEFT__WINDOW_ACCOUNTS = 256 };
 
 struct weft__account {
     uint64_t ticks; /* in this window */

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <weft/base.h>
+#include "lib/slab.h"
+
+enum { CACHE_LINE = 64 };
 
 static void *never_null(void *memory, size_t size)
 {
@@ -17,6 +19,11 @@ static void *never_null(void *memory, size_t size)
 void *weft_alloc(size_t size)
 {
     return never_null(malloc(size ? size : 1), size);
+}
+
+void *weft__alloc_lines(size_t size)
+{
+    return never_null(aligned_alloc(CACHE_LINE, size), size);
 }
 
 void *weft_alloc_zeroed(size_t size)

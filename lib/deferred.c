@@ -13,6 +13,7 @@
 
 #include "lib/context.h"
 #include "lib/deferred.h"
+#include "lib/task.h"
 #include "lib/unhandled.h"
 
 _Static_assert(sizeof(weft_deferred) <= 128, "a deferred is two cache lines");
@@ -346,7 +347,7 @@ weft_deferred *weft__deferred_waited_for(const weft_deferred *d)
 {
     if (d->flags & WEFT__WAITING)
         return d->result.value;
-    return (d->flags & (WEFT__FOLLOWS | WEFT__DONE)) == WEFT__FOLLOWS ? *d->awaited : NULL;
+    return (d->flags & (WEFT__FOLLOWS | WEFT__DONE)) == WEFT__FOLLOWS ? d->task->awaited : NULL;
 }
 
 /* The outer deferred that waits for `d`, which is consumed; NULL when it is something else that does. Whoever consumes one
@@ -823,6 +824,7 @@ static void ask(weft_deferred *d, weft_error *cancellation)
     d->result = weft_fail(cancellation);
     if (d->flags & WEFT__FOLLOWS) {
         d->flags |= WEFT__INTERRUPTED;
+        d->task->asked = true;
         return;
     }
     if (!d->canceller.fn) {
@@ -865,20 +867,20 @@ weft_error *weft_deferred_get_cancellation(const weft_deferred *d)
     return weft__deferred_pending(d) && d->flags & WEFT__ASKED ? d->result.value : NULL;
 }
 
-void weft__deferred_follow(weft_deferred *d, weft_deferred **awaited)
+void weft__deferred_follow(weft_deferred *d, struct weft__task *task)
 {
     d->flags |= WEFT__FOLLOWS;
-    d->awaited = awaited;
+    d->task = task;
 }
 
 weft_error *weft__deferred_take_cancellation(weft_deferred *d)
 {
-    weft_error *cancellation = weft_deferred_get_cancellation(d);
+    weft_error *cancellation = d->result.value;
 
-    if (cancellation) {
-        d->flags &= (uint16_t)~WEFT__ASKED;
-        d->result = weft_ok(NULL);
-    }
+    assert(d->flags & WEFT__ASKED && d->task->asked);
+    d->flags &= (uint16_t)~WEFT__ASKED;
+    d->task->asked = false;
+    d->result = weft_ok(NULL);
     return cancellation;
 }
 

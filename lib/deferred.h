@@ -27,7 +27,7 @@ enum weft__deferred_flag {
     WEFT__CONSUMED = 1 << 6,   /* an await or an outer deferred has taken the result, or will */
     WEFT__ASKED = 1 << 7,      /* a cancel was asked while it was pending */
     WEFT__SWALLOW = 1 << 8,    /* the result that comes after a cancel which could not stop the work is dropped, once */
-    WEFT__FOLLOWS = 1 << 9,    /* a task's: while it is pending, a cancel goes on to `*awaited` */
+    WEFT__FOLLOWS = 1 << 9,    /* a task's: while it is pending, a cancel goes on to what that waits for */
     WEFT__OWNING = 1 << 10,    /* pending: its canceller's argument is to be released */
     WEFT__UNWANTED = 1 << 11,  /* whoever holds it cancelled it: a cancellation that comes of it is no news */
     WEFT__REPORTED = 1 << 12,  /* done: its error was told already, at the end of a loop */
@@ -49,7 +49,7 @@ struct weft_deferred {
             void *arg;
             weft_release_fn *release; /* with WEFT__OWNING */
         } canceller;                  /* pending */
-        struct weft_deferred **awaited; /* pending, with WEFT__FOLLOWS */
+        struct weft__task *task; /* pending, with WEFT__FOLLOWS */
         struct {
             struct weft_deferred *resume; /* running: who is run after it */
             weft_context *failed_in;      /* done, with an error: where that came about; a reference, or NULL */
@@ -65,11 +65,10 @@ WEFT_INTERNAL void weft__deferred_attach(weft_deferred *deferred, weft_callback_
 /* The same for an await and for what takes the result over: marks `deferred`, which nobody has consumed, consumed. */
 WEFT_INTERNAL void weft__deferred_consume(weft_deferred *deferred, weft_callback_fn *fn, void *arg);
 
-/* For the deferred of something that waits for one after the other, a task: a cancel goes on to `*awaited`. When that is
- * NULL, or runs its callbacks already, or the task is shielded, the cancellation stays in the task's own deferred until it is
- * taken out. */
-WEFT_INTERNAL void weft__deferred_follow(weft_deferred *deferred, weft_deferred **awaited);
-WEFT_INTERNAL weft_error *weft__deferred_take_cancellation(weft_deferred *deferred); /* NULL: none stays there */
+/* Makes `deferred`, a fresh one, that of the task's result: a cancel goes on to what the task waits for. When that is nothing,
+ * or runs its callbacks already, or the task is shielded, the cancellation stays in the task's deferred until it is taken out. */
+WEFT_INTERNAL void weft__deferred_follow(weft_deferred *deferred, struct weft__task *task);
+WEFT_INTERNAL weft_error *weft__deferred_take_cancellation(weft_deferred *deferred); /* of a task that is `asked` */
 
 /* What `deferred` waits for; NULL when it is done, or pending by itself. */
 WEFT_INTERNAL weft_deferred *weft__deferred_waited_for(const weft_deferred *deferred);

@@ -17,7 +17,7 @@ static bool in_use(const void *object)
 void *weft__slab_grow(struct weft__slab *slab, size_t size)
 {
     size_t count = chunk_objects(size);
-    char *chunk = weft_alloc(CHUNK_SIZE);
+    char *chunk = weft__alloc_lines(CHUNK_SIZE);
     char *first = chunk + CHUNK_HEAD;
 
     if (!slab->chunks)

@@ -24,6 +24,8 @@ struct weft__slab {
     void *chunks; /* linked by their first words */
 };
 
+/* Memory that begins on a cache line; `size` is a multiple of one. Given back by weft_free. */
+void *weft__alloc_lines(size_t size);
 /* More free objects of `size` bytes; returns the first. */
 WEFT_INTERNAL void *weft__slab_grow(struct weft__slab *slab, size_t size);
 /* So that the calling thread's slabs go when it ends. */

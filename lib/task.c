@@ -19,7 +19,7 @@ static const char *const circle = "a deferred is awaited that waits for the fibe
 void weft__task_make_deferred(struct weft__task *task, const weft_place *place)
 {
     task->deferred = weft_deferred_new_at(NULL, NULL, place);
-    weft__deferred_follow(task->deferred, &task->awaited);
+    weft__deferred_follow(task->deferred, task);
     if (task->shields)
         task->deferred->flags |= WEFT__SHIELDED;
 }
@@ -50,7 +50,7 @@ void weft__task_fire(weft_deferred *deferred, weft_result result, weft_context *
 /* A cancel that was asked between two waits, or during a shield; NULL when there was none, or it has to wait. */
 static weft_error *latched_cancel(struct weft__task *task)
 {
-    return task->deferred && !task->shields ? weft__deferred_take_cancellation(task->deferred) : NULL;
+    return task->asked && !task->shields ? weft__deferred_take_cancellation(task->deferred) : NULL;
 }
 
 static weft_error *scope_cancel(const struct weft__task *task)
@@ -89,7 +89,7 @@ static void note_cancelled(struct weft__task *task, const weft_scope *by, const 
     task->cancelled_by = by;
 }
 
-weft_error *weft__task_interruption(struct weft__task *task, const weft_place *place)
+weft_error *weft__task_take_interruption(struct weft__task *task, const weft_place *place)
 {
     weft_error *cancellation = latched_cancel(task);
 
@@ -229,7 +229,7 @@ bool weft__task_wait(struct weft__task *task, weft_deferred *deferred, const wef
     forget_interruptions(task);
     if (take_if_ready(task, deferred, place))
         return true;
-    if (task->deferred || task->scope) {
+    if (task->asked || task->scope) {
         interrupt_wait(task, deferred);
         if (take_if_ready(task, deferred, place))
             return true;

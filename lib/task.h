@@ -19,23 +19,27 @@ enum weft__task_state {
     WEFT__TASK_ABANDONED, /* its reactor was freed: it never runs again */
 };
 
+/* What a switch touches lies in the first 64 bytes, a cache line where it is aligned: with many tasks each line is a miss. */
 struct weft__task {
     struct weft__runnable runnable; /* first */
+    void *kept;                     /* where it keeps its place while it does not run: its owner's affair */
     weft_context *context;          /* its current one, while it does not run */
-    weft_deferred *deferred;        /* of its result: a reference; NULL while nobody can have asked for it */
-    weft_deferred *awaited;         /* what it waits for, borrowed; NULL when it does not */
-    weft_result result;             /* of the wait, then its own */
     weft_scope *scope;              /* the innermost that it is in, a reference; NULL */
+    weft_deferred *awaited;         /* what it waits for, borrowed; NULL when it does not */
     const weft_place *place;        /* where it waits, or was started */
     uint8_t state;                  /* enum weft__task_state */
+    bool fresh;                     /* its owner's: has not waited yet */
+    bool asked;                     /* a cancel lies in its deferred that found no wait to interrupt */
     bool interrupted;               /* the wait that goes on was interrupted by a scope */
-    uint16_t shields;               /* that it is in; while there are any, a cancel waits in its own deferred */
+    uint16_t shields;               /* that it is in: while there are any, a cancel waits in its deferred */
 
+    weft_deferred *deferred;        /* of its result: a reference; NULL while nobody can have asked for it */
+    weft_result result;             /* of the wait, then its own */
     const char *name;
     const weft_place *started_at;
-    int64_t since;                    /* when it began to wait, by its thread's clock */
-    const weft_place *cancelled_at;   /* the wait out of which a cancel came that nobody has taken; NULL */
-    const weft_scope *cancelled_by;   /* whose cancel that was; NULL: one of the task itself. Never followed: it may be gone */
+    int64_t since;                  /* when it began to wait, by its thread's clock */
+    const weft_place *cancelled_at; /* the wait out of which a cancel came that nobody has taken; NULL */
+    const weft_scope *cancelled_by; /* whose cancel that was; NULL: the task's own. Never followed: it may be gone */
     struct weft__task *scope_older; /* those in the same scope */
     struct weft__task *scope_newer;
     struct weft__task *older; /* all of the thread, newest first */
@@ -64,7 +68,8 @@ WEFT_INTERNAL bool weft__task_wait(struct weft__task *task, weft_deferred *defer
 /* The result of a wait that parked the task, now that it runs again. Takes and returns a failure. */
 WEFT_INTERNAL weft_result weft__task_wait_failed(struct weft__task *task, weft_result failure, const weft_place *place);
 /* What interrupts a task that waits for nothing but its turn; NULL: nothing. */
-WEFT_INTERNAL weft_error *weft__task_interruption(struct weft__task *task, const weft_place *place);
+static inline weft_error *weft__task_interruption(struct weft__task *task, const weft_place *place);
+WEFT_INTERNAL weft_error *weft__task_take_interruption(struct weft__task *task, const weft_place *place);
 
 static inline weft_result weft__task_waited(struct weft__task *task, const weft_place *place)
 {
@@ -107,12 +112,15 @@ static inline void weft__task_begin(struct weft__task *task, const char *name, c
     struct weft__task *newest = thread->tasks.newest;
 
     task->context = weft__context_ref(thread->context);
-    task->deferred = NULL;
+    task->scope = NULL;
     task->awaited = NULL;
     task->place = place;
     task->state = WEFT__TASK_RUNNING;
+    task->fresh = true;
+    task->asked = false;
     task->interrupted = false;
     task->shields = 0;
+    task->deferred = NULL;
     task->name = name;
     task->started_at = place;
     task->cancelled_at = NULL;
@@ -123,9 +131,15 @@ static inline void weft__task_begin(struct weft__task *task, const char *name, c
     thread->tasks.newest = task;
     thread->tasks.count++;
     thread->live.fibers++;
-    task->scope = NULL;
     if (__builtin_expect(thread->task && thread->task->scope, 0))
         weft__scope_add_task(thread->task->scope, task);
+}
+
+static inline weft_error *weft__task_interruption(struct weft__task *task, const weft_place *place)
+{
+    if (__builtin_expect(task->asked || task->scope, 0))
+        return weft__task_take_interruption(task, place);
+    return NULL;
 }
 
 static inline void weft__task_ending(struct weft__task *task)
