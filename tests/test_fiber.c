@@ -742,18 +742,11 @@ Test(fiber_order, a_socket_always_ready_does_not_starve_fibers, .timeout = 10)
     end();
 }
 
-/* How long a step may take at most: starting five fibers, for one. */
-#ifdef WEFT_TEST_SAN_valgrind
-static const double PACE = 0.2;
-#else
-static const double PACE = 0.01;
-#endif
-
 static weft_result note_sleep(void *arg)
 {
-    const struct yielder *sleeper = arg; /* so many times PACE */
+    const struct yielder *sleeper = arg; /* so many seconds */
 
-    WEFT_TRY(weft_sleep(sleeper->times * PACE));
+    WEFT_TRY(weft_sleep(sleeper->times));
     trace("%s", sleeper->label);
     return weft_ok(NULL);
 }
@@ -761,15 +754,21 @@ static weft_result note_sleep(void *arg)
 Test(fiber_order, of_sleepers_is_by_their_time)
 {
     struct yielder c = {"c", 3}, a = {"a", 1}, b = {"b", 2}, zero = {"zero", 0}, negative = {"negative", -5};
+    weft_test_clock *time = weft_test_clock_new();
+    weft_clock *reactors;
 
     begin();
+    reactors = weft_clock_set(weft_test_clock_get_clock(time));
     weft_deferred_unref(weft_spawn(note_sleep, &c));
     weft_deferred_unref(weft_spawn(note_sleep, &a));
     weft_deferred_unref(weft_spawn(note_sleep, &b));
     weft_deferred_unref(weft_spawn(note_sleep, &zero));
     weft_deferred_unref(weft_spawn(note_sleep, &negative));
+    weft_test_clock_advance(time, 3);
+    weft_clock_set(reactors);
     run_all();
     cr_assert_str_eq(trace_text(), "zero negative a b c");
+    weft_test_clock_free(time);
     end();
 }
 
