@@ -3,11 +3,11 @@
 
 enum { EXTRA = 64, PART_OF_WINDOW = 4 };
 
-static void drain_share(struct weft__ready *ready, size_t share)
+static void drain_share(struct weft__ready *ready)
 {
     struct weft__runnable *next;
 
-    ready->share = share;
+    ready->share = ready->count + EXTRA;
     while ((next = weft__ready_next(ready))) {
         weft__ready_pop(ready);
         next->run(next);
@@ -28,9 +28,9 @@ void weft__ready_drain(struct weft__ready *ready)
     if (!ready->first)
         return;
     began = weft__ticks();
-    drain_share(ready, ready->count);
-    while (ready->first && took_no_time(began))
-        drain_share(ready, ready->count + EXTRA);
+    do
+        drain_share(ready);
+    while (ready->first && took_no_time(began));
 }
 
 /* xorshift: any state but 0 leads through all others. */

@@ -20,8 +20,8 @@ struct weft__ready {
     uint64_t seed; /* 0: in order; else the state of what picks who is next */
 };
 
-/* Lets those that are ready run, once each; and if that took no time, more often: a turn of the loop costs as much as a hundred
- * switches. */
+/* Lets those that are ready run, once each and a bounded number of times more; and again, if that took no time: a turn of the
+ * loop costs as much as a hundred switches. */
 WEFT_INTERNAL void weft__ready_drain(struct weft__ready *ready);
 /* Brings any one of them, as the seed has it, to the front. */
 WEFT_INTERNAL void weft__ready_shuffle(struct weft__ready *ready);
