@@ -192,7 +192,7 @@ $(STATIC): $(OUT)/sources
 	$Q$(AR) rcs $@ $(filter %.o,$^)
 $(SHARED): $(OUT)/sources
 	@mkdir -p $(@D)
-	$Q$(CC) -shared -Wl,-soname,$(@F).$(SOVERSION) $(SO_LDFLAGS) $(ALL_LDFLAGS) -o $@.$(VERSION) $(filter %.o,$^) -L$(@D) $(NEEDS)
+	$Q$(CC) -shared -Wl,-soname,$(@F).$(SOVERSION) $(SO_LDFLAGS) $(ALL_LDFLAGS) -o $@.$(VERSION) $(filter %.o,$^) -L$(@D) $(NEEDS) $(if $(filter ucontext,$(FIBER)),-lm)
 	@ln -sf $(@F).$(VERSION) $@.$(SOVERSION); ln -sf $(@F).$(VERSION) $@
 
 # Programs link the static libraries: they run where they lie, and tests see what is private. Benches link the shared ones,

@@ -29,6 +29,7 @@ struct weft__task {
     const weft_place *place;        /* where it waits, or was started */
     uint8_t state;                  /* enum weft__task_state */
     bool fresh;                     /* its owner's: has not waited yet */
+    bool special;                   /* its owner's: a switch to it, or from it, takes more than usual */
     bool asked;                     /* a cancel lies in its deferred that found no wait to interrupt */
     bool interrupted;               /* the wait that goes on was interrupted by a scope */
     uint16_t shields;               /* that it is in: while there are any, a cancel waits in its deferred */
@@ -117,6 +118,7 @@ static inline void weft__task_begin(struct weft__task *task, const char *name, c
     task->place = place;
     task->state = WEFT__TASK_RUNNING;
     task->fresh = true;
+    task->special = false;
     task->asked = false;
     task->interrupted = false;
     task->shields = 0;

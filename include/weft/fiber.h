@@ -34,6 +34,18 @@ WEFT_API weft_deferred *weft_spawn_at(weft_fiber_fn *fn, void *arg, const char *
 WEFT_API weft_deferred *weft_spawn_soon_at(weft_fiber_fn *fn, void *arg, const char *name, const weft_place *place)
     __attribute__((returns_nonnull)) WEFT_MUST_USE;
 
+/* Zeroes are what weft_spawn takes. */
+typedef struct weft_spawn_options {
+    /* The fiber keeps its own rounding mode and exception masks: it begins with its starter's, what it changes is in force
+     * while it runs and nobody else sees it, nor it what others change. Each of its switches takes longer for it. */
+    bool own_floating_point;
+} weft_spawn_options;
+
+/* weft_spawn with options: weft_spawn_with(fn, arg, (weft_spawn_options){.own_floating_point = true}). */
+#define weft_spawn_with(fn, arg, ...) weft_spawn_with_at(fn, arg, #fn, __VA_ARGS__, WEFT_HERE)
+WEFT_API weft_deferred *weft_spawn_with_at(weft_fiber_fn *fn, void *arg, const char *name, weft_spawn_options options,
+                                           const weft_place *place) __attribute__((returns_nonnull)) WEFT_MUST_USE;
+
 /* ---- waits: each returns an error when the fiber is cancelled in it; outside a fiber each is a WEFT_MISUSE error ---------- */
 
 /* The result of `deferred`, at once if it has one; otherwise waits for it. Takes the reference and keeps none, so a

@@ -21,7 +21,8 @@ struct fiber {
     struct fiber *starter;  /* while it is fresh: where it goes when it first waits, or ends */
     weft_fiber_fn *fn;
     void *arg;
-    char *stack; /* its top */
+    char *stack;                 /* its top */
+    struct weft__fp_control fp; /* while it does not run, if it is special; of the thread: while such a one runs */
     struct weft__sanitizer sanitizer;
 };
 
@@ -37,6 +38,18 @@ static __thread struct scheduler *scheduler;
 
 /* ---- switching ---- */
 
+/* Those that are special keep how floating point rounds and traps; all others share the thread's. */
+static struct weft__fp_control *fp_control_of(struct fiber *fiber)
+{
+    return fiber->task.special ? &fiber->fp : &scheduler->thread.fp;
+}
+
+static __attribute__((noinline)) void change_fp_control(struct fiber *from, struct fiber *to)
+{
+    weft__fp_control_get(fp_control_of(from));
+    weft__fp_control_set(fp_control_of(to));
+}
+
 /* Goes on with `to`; returns when somebody switches back. Inlined, as weft__switch is. */
 static inline __attribute__((always_inline)) void switch_to(struct fiber *to)
 {
@@ -48,6 +61,8 @@ static inline __attribute__((always_inline)) void switch_to(struct fiber *to)
     self->current = to;
     to->task.state = WEFT__TASK_RUNNING;
     from->task.context = weft__context_swap(to->task.context);
+    if (__builtin_expect(from->task.special | to->task.special, 0))
+        change_fp_control(from, to);
     weft__sanitizer_leave(&from->sanitizer, &to->sanitizer, from->task.state == WEFT__TASK_ENDED);
     weft__switch(&from->task.kept, to->task.kept);
     weft__sanitizer_arrive(&from->sanitizer, &scheduler->previous->sanitizer);
@@ -76,6 +91,42 @@ static inline __attribute__((always_inline)) void park(struct fiber *self)
         switch_to(next);
     else
         self->task.state = WEFT__TASK_RUNNING;
+}
+
+/* ---- the fibers of a reactor ---- */
+
+static bool inside(void)
+{
+    return scheduler && scheduler->current != &scheduler->thread;
+}
+
+/* The stacks of those that were abandoned stay as they are: others may point into them. */
+static void scheduler_free(void)
+{
+    if (!weft__thread.live.fibers) {
+        weft__stacks_free(&scheduler->stacks);
+        weft_free(scheduler);
+    }
+    scheduler = NULL;
+}
+
+static void scheduler_new(weft_reactor *reactor)
+{
+    static const struct weft__fiber_room room = {inside, scheduler_free};
+
+    scheduler = weft_alloc_zeroed(sizeof *scheduler);
+    scheduler->current = &scheduler->thread;
+    weft__reactor_set_fiber_room(reactor, &room);
+}
+
+static weft_error *make_ready_for_fibers(const weft_place *place)
+{
+    weft_reactor *reactor = weft_reactor_current();
+
+    if (!reactor)
+        return weft_error_new_at(&WEFT_MISUSE, place, "a fiber needs a reactor on its thread");
+    scheduler_new(reactor);
+    return NULL;
 }
 
 /* ---- the ends of a fiber's life ---- */
@@ -108,6 +159,8 @@ static weft_error *fiber_new(struct fiber **out, weft_fiber_fn *fn, void *arg, c
     struct fiber *fiber;
     char *top;
 
+    if (!scheduler && (error = make_ready_for_fibers(place)))
+        return error;
     if ((error = weft__stack_take(&scheduler->stacks, &top)))
         return error;
     fiber = (struct fiber *)((uintptr_t)(top - sizeof *fiber) & ~(uintptr_t)63);
@@ -149,82 +202,64 @@ static void fiber_run(struct weft__runnable *runnable)
         bury_and_fire(scheduler->previous);
 }
 
-/* ---- the fibers of a reactor ---- */
-
-static bool inside(void)
-{
-    return scheduler && scheduler->current != &scheduler->thread;
-}
-
-/* The stacks of those that were abandoned stay as they are: others may point into them. */
-static void scheduler_free(void)
-{
-    if (!weft__thread.live.fibers) {
-        weft__stacks_free(&scheduler->stacks);
-        weft_free(scheduler);
-    }
-    scheduler = NULL;
-}
-
-static void scheduler_new(weft_reactor *reactor)
-{
-    static const struct weft__fiber_room room = {inside, scheduler_free};
-
-    scheduler = weft_alloc_zeroed(sizeof *scheduler);
-    scheduler->current = &scheduler->thread;
-    weft__reactor_set_fiber_room(reactor, &room);
-}
-
 /* ---- starting ---- */
 
-static weft_error *make_ready_for_fibers(const weft_place *place)
+/* What has ended in its first run needs no deferred of its own before. */
+static weft_deferred *start(struct fiber *fiber, const weft_place *place)
 {
-    weft_reactor *reactor = weft_reactor_current();
+    weft_context *context;
+    weft_deferred *deferred;
 
-    if (!reactor)
-        return weft_error_new_at(&WEFT_MISUSE, place, "a fiber needs a reactor on its thread");
-    scheduler_new(reactor);
-    return NULL;
-}
-
-weft_deferred *weft_spawn_at(weft_fiber_fn *fn, void *arg, const char *name, const weft_place *place)
-{
-    struct fiber *fiber;
-    weft_error *error;
-
-    if (!scheduler && (error = make_ready_for_fibers(place)))
-        return weft_deferred_with_at(weft_fail(error), place);
-    if ((error = fiber_new(&fiber, fn, arg, name, place)))
-        return weft_deferred_with_at(weft_fail(error), place);
     fiber->starter = scheduler->current;
     switch_to(fiber);
-    if (fiber->task.state == WEFT__TASK_ENDED) {
-        weft_context *context = fiber->task.context;
-        weft_deferred *deferred = weft_deferred_with_at(bury(fiber), place);
-
-        weft_context_unref(context);
-        return deferred;
+    if (fiber->task.state != WEFT__TASK_ENDED) {
+        weft__task_make_deferred(&fiber->task, place);
+        return weft_deferred_ref(fiber->task.deferred);
     }
-    weft__task_make_deferred(&fiber->task, place);
-    return weft_deferred_ref(fiber->task.deferred);
+    context = fiber->task.context;
+    deferred = weft_deferred_with_at(bury(fiber), place);
+    weft_context_unref(context);
+    return deferred;
 }
 
 static void begin_fiber(struct weft__runnable *runnable);
 
-weft_deferred *weft_spawn_soon_at(weft_fiber_fn *fn, void *arg, const char *name, const weft_place *place)
+static weft_deferred *start_soon(struct fiber *fiber, const weft_place *place)
 {
-    struct fiber *fiber;
-    weft_error *error;
-
-    if (!scheduler && (error = make_ready_for_fibers(place)))
-        return weft_deferred_with_at(weft_fail(error), place);
-    if ((error = fiber_new(&fiber, fn, arg, name, place)))
-        return weft_deferred_with_at(weft_fail(error), place);
     fiber->task.runnable.run = begin_fiber;
     fiber->task.fresh = false;
     weft__task_make_deferred(&fiber->task, place);
     weft__task_ready(&fiber->task, WEFT__TASK_NEW);
     return weft_deferred_ref(fiber->task.deferred);
+}
+
+weft_deferred *weft_spawn_at(weft_fiber_fn *fn, void *arg, const char *name, const weft_place *place)
+{
+    struct fiber *fiber;
+    weft_error *error = fiber_new(&fiber, fn, arg, name, place);
+
+    return error ? weft_deferred_with_at(weft_fail(error), place) : start(fiber, place);
+}
+
+weft_deferred *weft_spawn_with_at(weft_fiber_fn *fn, void *arg, const char *name, weft_spawn_options options,
+                                  const weft_place *place)
+{
+    struct fiber *fiber;
+    weft_error *error = fiber_new(&fiber, fn, arg, name, place);
+
+    if (error)
+        return weft_deferred_with_at(weft_fail(error), place);
+    if ((fiber->task.special = options.own_floating_point))
+        weft__fp_control_get(&fiber->fp);
+    return start(fiber, place);
+}
+
+weft_deferred *weft_spawn_soon_at(weft_fiber_fn *fn, void *arg, const char *name, const weft_place *place)
+{
+    struct fiber *fiber;
+    weft_error *error = fiber_new(&fiber, fn, arg, name, place);
+
+    return error ? weft_deferred_with_at(weft_fail(error), place) : start_soon(fiber, place);
 }
 
 /* The first turn of one that did not start at once: unless it was cancelled before. */

@@ -3,6 +3,8 @@
 #ifndef WEFT_RUNTIME_FIBER_SWITCH_H
 #define WEFT_RUNTIME_FIBER_SWITCH_H
 
+#include <stdint.h>
+
 /* Saves the caller's registers on its own stack, writes where to `*from`, and goes on with what was saved at `to`. Returns
  * when somebody switches back. The floating-point control words belong to the thread and are left as they are. */
 #if defined __x86_64__ && !defined WEFT_FIBER_UCONTEXT
@@ -57,6 +59,62 @@ static inline void weft__switch(void **from, void *to)
                        "cc", "memory" WEFT__AVX512_REGISTERS);
 }
 #undef WEFT__AVX512_REGISTERS
+#endif
+
+/* ---- how floating point rounds, and which of its exceptions trap ---- */
+
+#if defined WEFT_FIBER_UCONTEXT || !(defined __x86_64__ || defined __aarch64__)
+#include <fenv.h>
+
+struct weft__fp_control {
+    fenv_t environment; /* with the flags of exceptions, which C does not tell apart */
+};
+
+static inline void weft__fp_control_get(struct weft__fp_control *control)
+{
+    fegetenv(&control->environment);
+}
+
+static inline void weft__fp_control_set(const struct weft__fp_control *control)
+{
+    fesetenv(&control->environment);
+}
+#elif defined __x86_64__
+struct weft__fp_control {
+    uint32_t mxcsr; /* of the vector registers, with their flags */
+    uint16_t x87;   /* of long double */
+};
+
+static inline void weft__fp_control_get(struct weft__fp_control *control)
+{
+    __asm__ volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(control->mxcsr), "=m"(control->x87));
+}
+
+/* The x87's flags stay as they are. One that was raised while it did not trap would do so as soon as it may: those go. */
+static inline void weft__fp_control_set(const struct weft__fp_control *control)
+{
+    enum { EXCEPTIONS = 0x3f };
+    uint16_t flags;
+
+    __asm__ volatile("fnstsw %0" : "=a"(flags));
+    if (flags & ~control->x87 & EXCEPTIONS)
+        __asm__ volatile("fnclex");
+    __asm__ volatile("fldcw %1\n\tldmxcsr %0" : : "m"(control->mxcsr), "m"(control->x87));
+}
+#else
+struct weft__fp_control {
+    uint64_t fpcr;
+};
+
+static inline void weft__fp_control_get(struct weft__fp_control *control)
+{
+    __asm__ volatile("mrs %0, fpcr" : "=r"(control->fpcr));
+}
+
+static inline void weft__fp_control_set(const struct weft__fp_control *control)
+{
+    __asm__ volatile("msr fpcr, %0" : : "r"(control->fpcr));
+}
 #endif
 
 #endif

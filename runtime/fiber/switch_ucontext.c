@@ -1,5 +1,8 @@
 /* The portable switch: ucontext, which every libc here has and which asks the kernel for the signal mask each time. What is
- * saved lies on the stack that is left. */
+ * saved lies on the stack that is left.
+ *
+ * It also keeps how floating point rounds and traps, which is none of its business here: that belongs to the thread, so what
+ * was so before a switch is made so again after it. */
 #include <stddef.h>
 #include <stdint.h>
 #include <ucontext.h>
@@ -8,12 +11,16 @@
 
 enum { FRAME = (sizeof(ucontext_t) + 63) & ~63 };
 
+static __thread struct weft__fp_control carried_over;
+
 void weft__switch(void **from, void *to)
 {
     ucontext_t here;
 
     *from = &here;
+    weft__fp_control_get(&carried_over);
     swapcontext(&here, to);
+    weft__fp_control_set(&carried_over);
 }
 
 /* makecontext passes ints: a pointer travels as two. */
@@ -21,6 +28,7 @@ static void begin(unsigned entry_high, unsigned entry_low, unsigned arg_high, un
 {
     void (*entry)(void *) = (void (*)(void *))(((uintptr_t)entry_high << 16 << 16) | entry_low);
 
+    weft__fp_control_set(&carried_over);
     entry((void *)(((uintptr_t)arg_high << 16 << 16) | arg_low));
 }
 
