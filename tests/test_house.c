@@ -126,6 +126,31 @@ Test(house, the_shared_libraries_export_only_weft)
     cr_assert_neq(with_installed("nm -D --defined-only $lib/*.so | grep -E ' [A-Z] ' | grep -vE ' (weft|WEFT)_'"), 0);
 }
 
+#if (defined __CET__ && __CET__ & 1) || defined __ARM_FEATURE_BTI_DEFAULT
+/* What the linker makes of the properties of all objects. Start-up code of a C library that has none takes them from the
+ * shared library, which is not for us to mend: so it stays out. */
+static int properties_match(const char *pattern)
+{
+    return run("cd \"$WEFT_BUILD_DIR\" && readelf=${CROSS:+$CROSS-linux-gnu-}readelf &&"
+               " ${CROSS:+$CROSS-linux-gnu-}ld -shared --whole-archive lib/libweft.a -o properties.so &&"
+               " $readelf -n properties.so | grep -q 'Properties: %s$'",
+               pattern);
+}
+
+Test(house, the_library_is_fit_for_indirect_branch_tracking_and_does_not_ask_for_shadow_stacks)
+{
+#if defined __ARM_FEATURE_PAC_DEFAULT
+    cr_assert_eq(properties_match("AArch64 feature: BTI, PAC"), 0);
+#elif defined __aarch64__
+    cr_assert_eq(properties_match("AArch64 feature: BTI"), 0);
+#elif defined WEFT_FIBER_UCONTEXT /* the C library switches those too */
+    cr_assert_eq(properties_match("x86 feature: IBT, SHSTK"), 0);
+#else
+    cr_assert_eq(properties_match("x86 feature: IBT"), 0);
+#endif
+}
+#endif
+
 Test(house, the_core_library_needs_only_the_c_library)
 {
     cr_assert_neq(with_installed("readelf -d $lib/libweft-core.so | grep NEEDED | grep -v 'libc\\.so'"), 0);

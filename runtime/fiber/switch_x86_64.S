@@ -1,4 +1,9 @@
-/* Where a fiber begins on x86-64. The switch itself is in switch.h. */
+/* Where a fiber begins on x86-64. The switch itself is in switch.h.
+ *
+ * Control-flow enforcement (-fcf-protection): places that are reached by an indirect branch begin with endbr64, here and in
+ * switch.h. The note at the end says that this file is fit for indirect branch tracking (IBT), as a library is only when all of
+ * it is. It does not say so of shadow stacks (SHSTK): a fiber has none of its own, and the first return on another stack would
+ * find the wrong address. So a program with this file in it does not ask for shadow stacks, and nobody turns them on for it. */
 
     .text
 
@@ -18,7 +23,7 @@ fiber_enters:
     popq %rdi                       /* its argument */
     leaq fiber_returns(%rip), %rcx
     pushq %rcx
-    notrack jmpq *%rax
+    jmpq *%rax
     .cfi_endproc
     .size fiber_begins, . - fiber_begins
 
@@ -42,5 +47,16 @@ weft__switch_prepare:
     ret
     .cfi_endproc
     .size weft__switch_prepare, . - weft__switch_prepare
+
+    .section .note.gnu.property, "a", @note
+    .p2align 3
+    .long 4                         /* bytes of the name */
+    .long 16                        /* bytes of what follows it */
+    .long 5                         /* NT_GNU_PROPERTY_TYPE_0 */
+    .asciz "GNU"
+    .long 0xc0000002                /* GNU_PROPERTY_X86_FEATURE_1_AND */
+    .long 4                         /* bytes of its value */
+    .long 1                         /* GNU_PROPERTY_X86_FEATURE_1_IBT */
+    .long 0
 
     .section .note.GNU-stack, "", @progbits
