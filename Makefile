@@ -11,6 +11,7 @@
 #   make install     below PREFIX (/usr/local), staged in DESTDIR
 #   make clean       removes what was built; make distclean also what was downloaded
 #
+# ARCH=aarch64 builds with the cross compiler and runs the tests it can under qemu-user.
 # CC=gcc|clang  SAN=address|undefined|thread|address,undefined  FIBER=asm|ucontext  RUNNER=criterion|plain  VALGRIND=1:
 # each choice builds in a folder of its own, build/address, build/clang-ucontext ... CI=true makes warnings errors, V=1
 # shows the commands. Debian packages that are missing are installed first, by tools/dependencies.
@@ -21,19 +22,20 @@ PREFIX    = /usr/local
 libdir    = $(PREFIX)/lib
 includedir = $(PREFIX)/include
 
-ifeq ($(origin CC),default)
-CC = gcc
-endif
 ARCH   := $(shell uname -m)
-FIBER  := $(if $(FIBER),$(FIBER),$(if $(filter x86_64,$(ARCH)),asm,ucontext))
-# Criterion does not start under ThreadSanitizer, and Valgrind does not follow it into its tests.
-RUNNER := $(if $(filter thread,$(SAN))$(VALGRIND),plain,$(if $(RUNNER),$(RUNNER),criterion))
+CROSS  := $(filter-out $(shell uname -m),$(ARCH))
+ifeq ($(origin CC),default)
+CC = $(if $(CROSS),$(CROSS)-linux-gnu-gcc,gcc)
+endif
+FIBER  := $(if $(FIBER),$(FIBER),$(if $(wildcard runtime/fiber/switch_$(ARCH).S),asm,ucontext))
+# Criterion does not start under ThreadSanitizer, and Valgrind does not follow it into its tests; nor is it here for others.
+RUNNER := $(if $(filter thread,$(SAN))$(VALGRIND)$(CROSS),plain,$(if $(RUNNER),$(RUNNER),criterion))
 
 empty :=
 comma := ,
 SANS   = $(subst $(comma), ,$(SAN))
-CONFIG = $(filter-out gcc,$(notdir $(CC))) $(SANS) $(filter ucontext,$(FIBER)) \
-         $(if $(VALGRIND),valgrind,$(if $(filter thread,$(SAN))$(GCOV),,$(filter plain,$(RUNNER)))) \
+CONFIG = $(CROSS) $(filter-out gcc %-linux-gnu-gcc,$(notdir $(CC))) $(SANS) $(filter ucontext,$(FIBER)) \
+         $(if $(VALGRIND),valgrind,$(if $(filter thread,$(SAN))$(GCOV)$(CROSS),,$(filter plain,$(RUNNER)))) \
          $(if $(ANALYZE),analyzer) $(if $(FUZZ),fuzz) $(if $(GCOV),coverage)
 OUT   := build$(addprefix /,$(subst $(empty) $(empty),-,$(strip $(CONFIG))))
 
@@ -60,6 +62,14 @@ ALL_LDFLAGS = $(addprefix -fsanitize=,$(SANS)) $(if $(filter gcc%,$(notdir $(CC)
 LDLIBS = -ljansson -lev -lm
 TESTLIBS = $(if $(filter criterion,$(RUNNER)),-lcriterion)
 HTTP_CPPFLAGS = -isystem $(LLHTTP:/share/llhttp=/share/include/llhttp) -DLLHTTP_STRICT_MODE=1
+
+# Another architecture's packages are only unpacked; its emulator looks for them where the linker did.
+ifneq ($(CROSS),)
+AR := $(CROSS)-linux-gnu-ar
+FOREIGN := $(CURDIR)/build/debian-$(CROSS)/usr
+ALL_CPPFLAGS += -isystem $(FOREIGN)/include
+ALL_LDFLAGS += -L$(FOREIGN)/lib/$(CROSS)-linux-gnu -Wl,-rpath,$(FOREIGN)/lib/$(CROSS)-linux-gnu
+endif
 
 # Sources
 LLHTTP   := $(or $(wildcard /usr/share/llhttp),build/llhttp/usr/share/llhttp)
@@ -106,7 +116,7 @@ serve: all
 	@read -ra stat </proc/$$$$/stat; if [ $${stat[4]} = $${stat[7]} ]; then set -m; $(OUT)/rooms; else exec $(OUT)/rooms; fi
 
 test test-slow: all $(OUT)/weft-tests $(OUT)/planted $(SERVED) $(if $(SAN),,$(OUT)/installed)
-	@SAN='$(SAN)' VALGRIND='$(VALGRIND)' tests/support/run $(OUT) weft-tests $(if $(V),--verbose) \
+	@SAN='$(SAN)' VALGRIND='$(VALGRIND)' CROSS='$(CROSS)' tests/support/run $(OUT) weft-tests $(if $(V),--verbose) \
 	    --filter '$(or $(T),$(if $(filter test,$@),!(slow_*)/*,slow_*/*))'
 
 # What it finds grows build/corpus/F; an input that fails is left beside the fuzzer. setarch: see tests/support/run.
@@ -239,10 +249,10 @@ $(OUT)/installed: $(STATIC) $(SHARED) $(wildcard include/weft/*.h tools/pkgconfi
 	@rm -rf $@; $(MAKE) -s install DESTDIR=$(CURDIR)/$@ PREFIX=/usr/local
 
 dependencies:
-	@tools/dependencies build $(if $(filter clang%,$(CC)),clang) $(filter test bench benches lint,$(patsubst coverage,test,$(MAKECMDGOALS:test-slow=test)))
+	@tools/dependencies build $(if $(filter clang%,$(CC)),clang) $(if $(CROSS),cross,$(filter test bench benches lint,$(patsubst coverage,test,$(MAKECMDGOALS:test-slow=test))))
 
 clean:
-	@mkdir -p build; find build -mindepth 1 -maxdepth 1 ! -name llhttp -exec rm -rf {} +
+	@mkdir -p build; find build -mindepth 1 -maxdepth 1 ! -name llhttp ! -name 'debian-*' -exec rm -rf {} +
 distclean:
 	rm -rf build
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -1656,6 +1657,15 @@ Test(fiber_stack, that_overflows_dies_at_its_guard)
 #endif
 
 #ifndef WEFT_TEST_SANITIZED /* which reserve terabytes of addresses for themselves */
+/* qemu-user says that it has set the limit, and has not. */
+static bool is_limited(void)
+{
+    const size_t much = (size_t)64 << 20;
+    void *memory = mmap(NULL, much, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    return memory == MAP_FAILED || munmap(memory, much) != 0;
+}
+
 Test(fiber_stack, that_cannot_be_had_is_an_ordinary_error)
 {
     struct rlimit before, none;
@@ -1664,6 +1674,11 @@ Test(fiber_stack, that_cannot_be_had_is_an_ordinary_error)
     cr_assert_eq(getrlimit(RLIMIT_AS, &before), 0);
     none = (struct rlimit){1024 * 1024, before.rlim_max};
     cr_assert_eq(setrlimit(RLIMIT_AS, &none), 0);
+    if (!is_limited()) {
+        cr_log_warn("nothing to see: this kernel, or its emulator, takes the limit and does not keep to it");
+        end();
+        return;
+    }
     finish(weft_spawn(return_arg_as_int, NULL), "d");
     cr_assert_eq(setrlimit(RLIMIT_AS, &before), 0);
     cr_assert_str_eq(trace_text(), "d=!os_error");
