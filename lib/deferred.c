@@ -347,7 +347,7 @@ weft_deferred *weft__deferred_waited_for(const weft_deferred *d)
 {
     if (d->flags & WEFT__WAITING)
         return d->result.value;
-    return (d->flags & (WEFT__FOLLOWS | WEFT__DONE)) == WEFT__FOLLOWS ? d->task->awaited : NULL;
+    return (d->flags & (WEFT__FOLLOWS | WEFT__DONE)) == WEFT__FOLLOWS ? d->followed.task->awaited : NULL;
 }
 
 /* The outer deferred that waits for `d`, which is consumed; NULL when it is something else that does. Whoever consumes one
@@ -639,10 +639,19 @@ void weft__deferred_consume(weft_deferred *d, weft_callback_fn *fn, void *arg)
 
 static __attribute__((noinline)) void fire_slowly(weft_deferred *d, weft_result result, const weft_place *place)
 {
+    weft_deferred *asker = d->flags & WEFT__FOLLOWS ? d->followed.asker : NULL;
+    weft_error *unheard = asker ? weft_deferred_get_cancellation(d) : NULL;
+
+    if (unheard)
+        weft_error_ref(unheard);
     weft_deferred_ref(d); /* what is let go of, a canceller's argument or a reason, may let go of it */
     settle(d, result, place);
     run_if_ready(d);
     weft_deferred_unref(d);
+    /* A task has ended before a wait that its waiter's cancel could have come out of. The waiter is ready now, or still parked,
+     * if what `d` has fired goes on. */
+    if (unheard)
+        weft__deferred_cancel_again(asker, unheard);
 }
 
 /* `d` is pending; somebody holds it, if only the firer. */
@@ -765,6 +774,13 @@ void weft_deferred_unpause_at(weft_deferred *d, const weft_place *place)
 
 /* ---- cancelling ---- */
 
+/* A cancel that reaches `d` was asked of `asker`, a task's that waits for it, or of nobody above it. */
+static void note_asker(weft_deferred *d, weft_deferred *asker)
+{
+    if (d->flags & WEFT__FOLLOWS && weft__deferred_pending(d))
+        d->followed.asker = asker;
+}
+
 /* Who is asked when `d` is cancelled: what it waits for in the end, or the first task on the way that is shielded. If that
  * runs its callbacks already, or was asked before and takes its time, nothing can be done for this wait of the task nearest to
  * it: its next wait is meant. */
@@ -780,6 +796,7 @@ static weft_deferred *innermost(weft_deferred *d)
                 return task;
         }
         d = next;
+        note_asker(d, task);
     }
     return task && d->flags & (WEFT__DONE | WEFT__ASKED) ? task : d;
 }
@@ -824,7 +841,7 @@ static void ask(weft_deferred *d, weft_error *cancellation)
     d->result = weft_fail(cancellation);
     if (d->flags & WEFT__FOLLOWS) {
         d->flags |= WEFT__INTERRUPTED;
-        d->task->asked = true;
+        d->followed.task->asked = true;
         return;
     }
     if (!d->canceller.fn) {
@@ -845,15 +862,21 @@ static void ask(weft_deferred *d, weft_error *cancellation)
     weft_deferred_unref(d);
 }
 
-void weft_deferred_cancel_with(weft_deferred *d, weft_error *cancellation)
+void weft__deferred_cancel_again(weft_deferred *d, weft_error *cancellation)
 {
-    if (!(d->flags & WEFT__DONE))
-        d->flags |= WEFT__UNWANTED;
     d = innermost(d);
     if (can_be_asked(d))
         ask(d, cancellation);
     else
         weft_error_unref(cancellation);
+}
+
+void weft_deferred_cancel_with(weft_deferred *d, weft_error *cancellation)
+{
+    if (!(d->flags & WEFT__DONE))
+        d->flags |= WEFT__UNWANTED;
+    note_asker(d, NULL);
+    weft__deferred_cancel_again(d, cancellation);
 }
 
 void weft_deferred_cancel_at(weft_deferred *d, const weft_place *place)
@@ -870,16 +893,17 @@ weft_error *weft_deferred_get_cancellation(const weft_deferred *d)
 void weft__deferred_follow(weft_deferred *d, struct weft__task *task)
 {
     d->flags |= WEFT__FOLLOWS;
-    d->task = task;
+    d->followed.task = task;
+    d->followed.asker = NULL;
 }
 
 weft_error *weft__deferred_take_cancellation(weft_deferred *d)
 {
     weft_error *cancellation = d->result.value;
 
-    assert(d->flags & WEFT__ASKED && d->task->asked);
+    assert(d->flags & WEFT__ASKED && d->followed.task->asked);
     d->flags &= (uint16_t)~WEFT__ASKED;
-    d->task->asked = false;
+    d->followed.task->asked = false;
     d->result = weft_ok(NULL);
     return cancellation;
 }

@@ -49,7 +49,10 @@ struct weft_deferred {
             void *arg;
             weft_release_fn *release; /* with WEFT__OWNING */
         } canceller;                  /* pending */
-        struct weft__task *task; /* pending, with WEFT__FOLLOWS */
+        struct {
+            struct weft__task *task;
+            struct weft_deferred *asker; /* whose cancel it was that stays in it: a task's that waits for it, or NULL */
+        } followed;                      /* pending, with WEFT__FOLLOWS */
         struct {
             struct weft_deferred *resume; /* running: who is run after it */
             weft_context *failed_in;      /* done, with an error: where that came about; a reference, or NULL */
@@ -66,9 +69,12 @@ WEFT_INTERNAL void weft__deferred_attach(weft_deferred *deferred, weft_callback_
 WEFT_INTERNAL void weft__deferred_consume(weft_deferred *deferred, weft_callback_fn *fn, void *arg);
 
 /* Makes `deferred`, a fresh one, that of the task's result: a cancel goes on to what the task waits for. When that is nothing,
- * or runs its callbacks already, or the task is shielded, the cancellation stays in the task's deferred until it is taken out. */
+ * or runs its callbacks already, or the task is shielded, the cancellation stays in the task's deferred until it is taken out.
+ * When that is fired first, it goes to the task that was cancelled and waited for this one; without one it has come too late. */
 WEFT_INTERNAL void weft__deferred_follow(weft_deferred *deferred, struct weft__task *task);
 WEFT_INTERNAL weft_error *weft__deferred_take_cancellation(weft_deferred *deferred); /* of a task that is `asked` */
+/* Asks once more, with what was taken out, which it takes. */
+WEFT_INTERNAL void weft__deferred_cancel_again(weft_deferred *deferred, weft_error *cancellation);
 
 /* What `deferred` waits for; NULL when it is done, or pending by itself. */
 WEFT_INTERNAL weft_deferred *weft__deferred_waited_for(const weft_deferred *deferred);

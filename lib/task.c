@@ -65,7 +65,7 @@ static void interrupt_wait(struct weft__task *task, weft_deferred *deferred)
 
     if (cancellation) {
         task->awaited = deferred; /* it goes there, or stays, if it is too late for this wait as well */
-        weft_deferred_cancel_with(task->deferred, cancellation);
+        weft__deferred_cancel_again(task->deferred, cancellation);
         task->awaited = NULL;
     } else if ((cancellation = scope_cancel(task))) {
         task->interrupted = true;

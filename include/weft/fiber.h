@@ -7,7 +7,8 @@
  *
  * Cancelling a fiber's deferred cancels what it waits for, and the error comes out of that wait. A cancel is never lost:
  * asked between two waits, it comes out of the next one. One cancel interrupts one wait: code that handles it, clean-up
- * for one, may wait again. A value that was already delivered wins; the cancel then comes out of the next wait.
+ * for one, may wait again. A value that was already delivered wins; the cancel then comes out of the next wait: of the fiber
+ * that has the value, or, when it ends before one, of the one that waits for it and was cancelled.
  *
  * A stack is 128 KiB, of which 16 KiB are guard pages: overflowing it ends the program with SIGSEGV. A function with buffers
  * larger than the guard could step over it: large ones belong in weft_alloc, and -fstack-clash-protection makes sure. */
