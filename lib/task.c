@@ -245,11 +245,34 @@ bool weft__task_wait(struct weft__task *task, weft_deferred *deferred, const wef
 
 /* ---- all of a thread ---- */
 
+/* The task that a cancel of `task` would go to; NULL when that is none. */
+static struct weft__task *task_below(const struct weft__task *task)
+{
+    const weft_deferred *d = task->deferred;
+
+    while ((d = weft__deferred_waited_for(d))) {
+        if (d->flags & WEFT__FOLLOWS && weft__deferred_pending(d))
+            return d->followed.task;
+    }
+    return NULL;
+}
+
+/* Each once: those that others wait for are reached through them, and being asked themselves as well would interrupt their
+ * clean-up. */
 void weft__tasks_cancel_all(void)
 {
+    struct weft__task *below;
+
+    for (struct weft__task *task = weft__thread.tasks.newest; task; task = task->older) {
+        if ((below = task_below(task)))
+            below->reached = true;
+    }
     /* Cancelling runs no task, but callbacks: they may start one, which is then put before the newest. */
-    for (struct weft__task *task = weft__thread.tasks.newest; task; task = task->older)
-        weft_deferred_cancel_with(task->deferred, weft_error_new(&WEFT_SHUTDOWN, "the reactor is being freed"));
+    for (struct weft__task *task = weft__thread.tasks.newest; task; task = task->older) {
+        if (!task->reached)
+            weft_deferred_cancel_with(task->deferred, weft_error_new(&WEFT_SHUTDOWN, "the reactor is being freed"));
+        task->reached = false;
+    }
 }
 
 void weft__tasks_abandon(void)

@@ -43,6 +43,7 @@ struct weft__task {
     const weft_scope *cancelled_by; /* whose cancel that was; NULL: the task's own. Never followed: it may be gone */
     struct weft__task *scope_older; /* those in the same scope */
     struct weft__task *scope_newer;
+    bool reached;             /* weft__tasks_cancel_all: one that waits for it brings the cancel */
     struct weft__task *older; /* all of the thread, newest first */
     struct weft__task *newer;
 };
@@ -126,6 +127,7 @@ static inline void weft__task_begin(struct weft__task *task, const char *name, c
     task->name = name;
     task->started_at = place;
     task->cancelled_at = NULL;
+    task->reached = false;
     task->older = newest;
     task->newer = NULL;
     if (newest)

@@ -845,6 +845,37 @@ Test(failure_modes, clean_up_of_an_awaited_fiber_goes_on_and_is_waited_for)
     end();
 }
 
+static weft_result clean_up_after_clean_up(void *deferred)
+{
+    trace("outer=%s", told(wait_for_clean_up(deferred)));
+    trace("outer_cleans=%s", told(weft_sleep(0)));
+    return weft_ok(NULL);
+}
+
+static weft_result wait_and_clean_up(void *deferred)
+{
+    trace("outer=%s", told(weft_await(weft_spawn(pass_wait, deferred))));
+    trace("outer_cleans=%s", told(weft_sleep(0)));
+    return weft_ok(NULL);
+}
+
+/* The end of the reactor is one cancel, also for those who wait for one another. */
+Test(failure_modes, clean_up_of_fibers_in_fibers_may_wait_at_the_reactors_end)
+{
+    weft_deferred *work = pending(), *other = pending();
+
+    begin();
+    weft_deferred_unref(weft_spawn(clean_up_after_clean_up, weft_deferred_ref(work)));
+    end();
+    cr_assert_str_eq(trace_text(), "work=!shutdown flush=nil close=nil tell=nil outer=nil outer_cleans=nil");
+    begin();
+    weft_deferred_unref(weft_spawn(wait_and_clean_up, weft_deferred_ref(other)));
+    end();
+    cr_assert_str_eq(trace_text(), "outer=!shutdown outer_cleans=nil");
+    weft_deferred_unref(work);
+    weft_deferred_unref(other);
+}
+
 /* ---- shared work that one waiter takes along ---- */
 
 static weft_result wait_for_event(void *event)
