@@ -230,7 +230,7 @@ Test(failure_modes, so_does_one_that_comes_too_late_for_two_waits_of_an_awaited_
 }
 
 /* After the inner fiber the chain goes on to other work, which the waiter waits for as well. */
-Test(failure_modes, or_goes_to_what_its_chain_waits_for_after_it)
+Test(failure_modes, or_goes_to_what_its_chain_waits_for_after_it, .timeout = 10)
 {
     weft_deferred *work = pending(), *after = stoppable(cancel_done, "asked"), *chain, *outer;
 

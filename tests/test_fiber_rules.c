@@ -600,6 +600,26 @@ Test(fiber_rules, r58_it_keeps_its_reason_and_a_second_one_changes_nothing)
     end();
 }
 
+static weft_result cancel_self_and_yield(void *unused)
+{
+    (void)unused;
+    WEFT_TRY(weft_sleep(0));
+    weft_deferred_cancel(self);
+    trace("yield=%s", told(weft_yield()));
+    trace("sleep=%s", told(weft_sleep(0)));
+    return weft_ok(NULL);
+}
+
+Test(fiber_rules, r58_a_yield_is_a_wait_too)
+{
+    begin();
+    self = weft_spawn(cancel_self_and_yield, NULL);
+    weft_result_drop(run_until(weft_deferred_ref(self)));
+    cr_assert_str_eq(trace_text(), "yield=!cancelled sleep=nil");
+    weft_deferred_unref(self);
+    end();
+}
+
 /* ---- 59: waiting for one that is fired and paused ---- */
 
 Test(fiber_rules, r59_a_paused_result_wins_and_the_cancel_comes_out_of_the_next_wait)
