@@ -1263,7 +1263,6 @@ Test(failure_modes, those_started_by_calls_that_were_left_are_all_cancelled)
     cr_assert_str_eq(trace_text(), "x=!shutdown x=!shutdown x=!shutdown");
 }
 
-#ifdef weft_spawn_soon
 Test(failure_modes, one_that_is_to_start_soon_does_not_start_after_the_end)
 {
     weft_deferred *d;
@@ -1274,4 +1273,3 @@ Test(failure_modes, one_that_is_to_start_soon_does_not_start_after_the_end)
     conclude(d, "d");
     cr_assert_str_eq(trace_text(), "d=!shutdown");
 }
-#endif

@@ -509,7 +509,6 @@ Test(fiber_rules, r57_one_that_never_waited_has_ended_and_a_cancel_does_nothing)
     end();
 }
 
-#ifdef weft_spawn_soon
 Test(fiber_rules, r57_one_that_is_to_start_soon_starts_through_the_ready_queue)
 {
     weft_deferred *d;
@@ -535,7 +534,6 @@ Test(fiber_rules, r57_one_that_is_cancelled_before_it_starts_never_runs)
     cr_assert_eq(weft_live_counts_get().fibers, 0);
     end();
 }
-#endif
 
 /* ---- 58: while it runs ---- */
 

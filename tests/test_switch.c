@@ -1,4 +1,4 @@
-/* The bare switch between two stacks, as runtime/fiber/switch_*.S and switch_ucontext.c do it. */
+/* The bare switch between two stacks, as runtime/fiber/switch.h and switch_* do it. */
 #include "tests/support/test.h"
 
 #ifndef WEFT_TEST_SANITIZED /* which are told of switches by fibers only */
@@ -19,12 +19,12 @@ enum { SIZE = 64 * 1024 };
 static void *here, *there;
 static _Alignas(64) char stack[SIZE];
 
-static void go_there(void)
+static WEFT__SWITCHES void go_there(void)
 {
     weft__switch(&here, there);
 }
 
-static void go_back(void)
+static WEFT__SWITCHES void go_back(void)
 {
     weft__switch(&there, here);
 }
@@ -214,34 +214,36 @@ static bool passes(const struct walk *walk, uintptr_t function)
 
 static __attribute__((noinline)) void go_there_and_back(void *times);
 
-static int walks_here, walks_there, walks_to_the_beginning;
+static int walks_here, walks_there, walks_between;
 
-/* In weft__switch the walk leads on to who called it: on either stack, before and after the stack pointer changes. */
+static uintptr_t enclosing(uintptr_t instruction)
+{
+    return (uintptr_t)_Unwind_FindEnclosingFunction((void *)(instruction + 1));
+}
+
+/* In the switch the walk leads on to who called it: on either stack, before and after the stack pointer changes; or it ends at
+ * once, where neither stack is the one that the frame belongs to. */
 static void walk_up(int signal, siginfo_t *info, void *context)
 {
     const greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
-    uintptr_t pointer = (uintptr_t)registers[REG_RSP], instruction = (uintptr_t)registers[REG_RIP];
+    uintptr_t pointer = (uintptr_t)registers[REG_RSP], function = enclosing((uintptr_t)registers[REG_RIP]);
     bool is_there = pointer > (uintptr_t)stack && pointer <= (uintptr_t)stack + SIZE;
     struct walk walk = {.count = 0};
-    int ended;
 
     (void)signal, (void)info;
-    if ((uintptr_t)_Unwind_FindEnclosingFunction((void *)(instruction + 1)) != (uintptr_t)weft__switch)
+    if (function != (uintptr_t)go_there && function != (uintptr_t)go_back)
         return;
-    ended = _Unwind_Backtrace(note_function, &walk);
-    cr_assert_eq(ended, _URC_END_OF_STACK);
+    cr_assert_eq(_Unwind_Backtrace(note_function, &walk), _URC_END_OF_STACK);
     cr_assert_lt(walk.count, MOST_FRAMES);
-    cr_assert(passes(&walk, (uintptr_t)weft__switch));
-    if (!is_there) {
-        cr_assert(passes(&walk, address_of(go_there_and_back)), "at +%lu", (long)instruction - (long)weft__switch);
+    cr_assert(passes(&walk, function));
+    if (walk.functions[walk.count - 1] == function)
+        walks_between++;
+    else if (!is_there && passes(&walk, address_of(go_there_and_back)))
         walks_here++;
-    } else if (passes(&walk, address_of(step))) {
-        walks_there++;
-    } else {
-        cr_assert(walk.functions[walk.count - 2] == (uintptr_t)weft__switch && walk.functions[walk.count - 1],
-                  "at +%lu: a stack that begins", (long)instruction - (long)weft__switch);
-        walks_to_the_beginning++;
-    }
+    else if (is_there && passes(&walk, address_of(step)))
+        walks_there += walk.functions[walk.count - 1] != address_of(step);
+    else
+        cr_assert(false, "%d frames, the last in %p", walk.count, (void *)walk.functions[walk.count - 1]);
 }
 
 static void go_there_and_back(void *times)
@@ -262,8 +264,8 @@ Test(switch, can_be_walked_through_at_each_instruction)
     __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() & ~(unsigned long long)TRAP_FLAG);
     cr_assert_eq(steps, 9);
     cr_assert_gt(walks_here, 3 * 10);
-    cr_assert_gt(walks_there, 3 * 10);
-    cr_assert_gt(walks_to_the_beginning, 5);
+    cr_assert_gt(walks_there, 3 * 10, "and leads on to where that stack begins");
+    cr_assert_eq(walks_between, 3 * 2 * 2);
 }
 #endif
 #endif

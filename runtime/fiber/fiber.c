@@ -140,7 +140,7 @@ static weft_result result_of(struct fiber *self)
     return result;
 }
 
-static void run_body(void *arg)
+static WEFT__SWITCHES void run_body(void *arg)
 {
     struct fiber *self = arg;
 
@@ -195,7 +195,7 @@ static void bury_and_fire(struct fiber *fiber)
 }
 
 /* Its turn has come; returns when it, or another that it has switched to, comes back to the thread's own stack. */
-static void fiber_run(struct weft__runnable *runnable)
+static WEFT__SWITCHES void fiber_run(struct weft__runnable *runnable)
 {
     switch_to((struct fiber *)runnable);
     if (scheduler->previous->task.state == WEFT__TASK_ENDED)
@@ -205,7 +205,7 @@ static void fiber_run(struct weft__runnable *runnable)
 /* ---- starting ---- */
 
 /* What has ended in its first run needs no deferred of its own before. */
-static weft_deferred *start(struct fiber *fiber, const weft_place *place)
+static WEFT__SWITCHES weft_deferred *start(struct fiber *fiber, const weft_place *place)
 {
     weft_context *context;
     weft_deferred *deferred;
@@ -293,7 +293,7 @@ static weft_result outside_a_fiber(const weft_place *place, const char *what)
     return weft_fail(weft_error_new_at(&WEFT_MISUSE, place, "%s is called outside a fiber", what));
 }
 
-weft_result weft_await_at(weft_deferred *deferred, const weft_place *place)
+WEFT__SWITCHES weft_result weft_await_at(weft_deferred *deferred, const weft_place *place)
 {
     struct fiber *self = current_fiber();
 
@@ -341,7 +341,7 @@ weft_result weft_sleep_at(double seconds, const weft_place *place)
     return result;
 }
 
-weft_result weft_yield_at(const weft_place *place)
+WEFT__SWITCHES weft_result weft_yield_at(const weft_place *place)
 {
     struct fiber *self = current_fiber();
     weft_error *cancellation;

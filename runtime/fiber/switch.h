@@ -5,6 +5,14 @@
 
 #include <stdint.h>
 
+/* Of every function that weft__switch is inlined into: everything else may run in it. To the compiler that is an asm statement,
+ * which cannot get at static variables of other functions; across a whole program (-flto) it would keep them in registers. */
+#ifdef __clang__
+#define WEFT__SWITCHES __attribute__((noinline))
+#else
+#define WEFT__SWITCHES __attribute__((noipa))
+#endif
+
 /* Saves the caller's registers on its own stack, writes where to `*from`, and goes on with what was saved at `to`. Returns
  * when somebody switches back. The floating-point control words belong to the thread and are left as they are. */
 #if defined __x86_64__ && !defined WEFT_FIBER_UCONTEXT
@@ -25,8 +33,15 @@ void *weft__switch_prepare(void *top, void (*entry)(void *), void *arg);
 #define WEFT__AVX512_REGISTERS
 #endif
 
+#ifdef __GCC_HAVE_DWARF2_CFI_ASM
+#define WEFT__CFI(directives) directives
+#else
+#define WEFT__CFI(directives)
+#endif
+
 /* Inlined for two reasons. The compiler saves those registers that are in use, and knows where: so its own CFI holds, and
- * debuggers and backtraces see through a parked fiber. And the processor predicts each `ret` from the calls that it has seen: a
+ * debuggers and backtraces see through a parked fiber; only between the two stacks, for two instructions, a walk ends at once. And
+ * the processor predicts each `ret` from the calls that it has seen: a
  * switch that is called and left by a jump would put all returns after it one call out, of which each costs as much as the
  * switch. For the same reason it ends in a jump: a `ret` would be predicted to go where this stack came from.
  *
@@ -46,9 +61,9 @@ static inline void weft__switch(void **from, void *to)
                      "movq %%rax, (%%rdi)\n\t"
                      "movq %%rbp, 8(%%rdi)\n\t"
                      "movq %%rsp, 16(%%rdi)\n\t"
-                     "movq 16(%%rsi), %%rsp\n\t"
+                     "movq 16(%%rsi), %%rsp\n\t" WEFT__CFI(".cfi_remember_state\n\t.cfi_undefined %%rip\n\t")
                      "movq 8(%%rsi), %%rbp\n\t"
-                     "jmpq *(%%rsi)\n"
+                     "jmpq *(%%rsi)\n" WEFT__CFI("\t.cfi_restore_state\n")
                      "1:\n\t"
                      "endbr64"
                      : "+D"(saved), "+S"(to), "+d"(from)
@@ -59,6 +74,7 @@ static inline void weft__switch(void **from, void *to)
                        "cc", "memory" WEFT__AVX512_REGISTERS);
 }
 #undef WEFT__AVX512_REGISTERS
+#undef WEFT__CFI
 #endif
 
 /* ---- how floating point rounds, and which of its exceptions trap ---- */
