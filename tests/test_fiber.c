@@ -5,13 +5,9 @@
 #include <execinfo.h>
 #include <math.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -1575,128 +1571,6 @@ Test(fiber, of_several_threads_are_each_threads_own)
 }
 
 /* ---- stacks ---- */
-
-static __attribute__((noinline)) int use_stack(int kib)
-{
-    volatile char block[1024];
-
-    memset((char *)block, kib, sizeof block);
-    return kib ? use_stack(kib - 1) + block[kib % 1024] : 0;
-}
-
-static weft_result use_much_stack(void *kib)
-{
-    volatile int result = use_stack((int)(intptr_t)kib);
-
-    (void)result;
-    WEFT_TRY(weft_yield());
-    result = use_stack((int)(intptr_t)kib);
-    return weft_ok(NULL);
-}
-
-Test(fiber_stack, has_room_for_100_KiB)
-{
-#ifdef WEFT_TEST_SANITIZED
-    const intptr_t kib = 40; /* their frames are larger */
-#else
-    const intptr_t kib = 85; /* and as many frames around them */
-#endif
-    weft_deferred *first, *second;
-
-    begin();
-    first = weft_spawn(use_much_stack, (void *)kib);
-    second = weft_spawn(use_much_stack, (void *)kib);
-    cr_assert_str_eq(told(run_until(first)), "nil");
-    cr_assert_str_eq(told(run_until(second)), "nil");
-    end();
-}
-
-#ifndef WEFT_TEST_SANITIZED
-static weft_result use_too_much_stack(void *unused)
-{
-    volatile int result = use_stack(10000);
-
-    (void)unused, (void)result;
-    return weft_ok(NULL);
-}
-
-static int signal_of_child_that(void (*fn)(void))
-{
-    pid_t child = fork();
-    int status;
-
-    cr_assert_geq(child, 0);
-    if (!child) {
-        signal(SIGSEGV, SIG_DFL);
-        fn();
-        _exit(0);
-    }
-    cr_assert_eq(waitpid(child, &status, 0), child);
-    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-}
-
-/* Each of a row of stacks, so that all have their guard; what lies below each is another fiber's. */
-static int overflowing;
-
-static void overflow(void)
-{
-    weft_reactor *own;
-
-    if (weft_reactor_new(&own))
-        _exit(1);
-    for (int i = 0; i < overflowing; i++)
-        weft_deferred_unref(weft_spawn(sleep_a_moment, NULL));
-    weft_deferred_unref(weft_spawn(use_too_much_stack, NULL));
-}
-
-Test(fiber_stack, that_overflows_dies_at_its_guard)
-{
-    for (overflowing = 0; overflowing < 130; overflowing += 13)
-        cr_assert_eq(signal_of_child_that(overflow), SIGSEGV, "stack %d", overflowing);
-}
-#endif
-
-#ifndef WEFT_TEST_SANITIZED /* which reserve terabytes of addresses for themselves */
-/* qemu-user says that it has set the limit, and has not. */
-static bool is_limited(void)
-{
-    const size_t much = (size_t)64 << 20;
-    void *memory = mmap(NULL, much, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-    return memory == MAP_FAILED || munmap(memory, much) != 0;
-}
-
-Test(fiber_stack, that_cannot_be_had_is_an_ordinary_error)
-{
-    struct rlimit before, none;
-
-    begin();
-    cr_assert_eq(getrlimit(RLIMIT_AS, &before), 0);
-    none = (struct rlimit){1024 * 1024, before.rlim_max};
-    cr_assert_eq(setrlimit(RLIMIT_AS, &none), 0);
-    if (!is_limited()) {
-        cr_log_warn("nothing to see: this kernel, or its emulator, takes the limit and does not keep to it");
-        end();
-        return;
-    }
-    finish(weft_spawn(return_arg_as_int, NULL), "d");
-    cr_assert_eq(setrlimit(RLIMIT_AS, &before), 0);
-    cr_assert_str_eq(trace_text(), "d=!os_error");
-    cr_assert_eq(weft_live_counts_get().fibers, 0);
-    finish(weft_spawn(return_arg_as_int, (void *)1), "d");
-    cr_assert_str_eq(trace_text(), "runs d=1", "and the next one has one");
-    end();
-}
-#endif
-
-Test(fiber_stack, guard_is_told)
-{
-    cr_assert_str_eq(weft_fiber_guard(), "none: no fiber has been started");
-    begin();
-    weft_deferred_unref(weft_spawn(yield_once, NULL));
-    cr_assert(strncmp(weft_fiber_guard(), "guard pages (", 13) == 0, "%s", weft_fiber_guard());
-    end();
-}
 
 static weft_result trace_back(void *unused)
 {

@@ -10,8 +10,8 @@
  * for one, may wait again. A value that was already delivered wins; the cancel then comes out of the next wait: of the fiber
  * that has the value, or, when it ends before one, of the one that waits for it and was cancelled.
  *
- * A stack is 128 KiB, of which 16 KiB are guard pages: overflowing it ends the program with SIGSEGV. A function with buffers
- * larger than the guard could step over it: large ones belong in weft_alloc, and -fstack-clash-protection makes sure. */
+ * A stack has room for 112 KiB unless more is asked for, and a guard below it: overflowing it ends the process with a
+ * message that names the fiber. See weft/stack.h, also for functions with large buffers. */
 #ifndef WEFT_FIBER_H
 #define WEFT_FIBER_H
 
@@ -37,6 +37,7 @@ WEFT_API weft_deferred *weft_spawn_soon_at(weft_fiber_fn *fn, void *arg, const c
 
 /* Zeroes are what weft_spawn takes. */
 typedef struct weft_spawn_options {
+    size_t stack_size; /* bytes, rounded up (weft/stack.h); 0: the default; more than 1 GiB: WEFT_MISUSE */
     /* The fiber keeps its own rounding mode and exception masks: it begins with its starter's, what it changes is in force
      * while it runs and nobody else sees it, nor it what others change. Each of its switches takes longer for it. */
     bool own_floating_point;
@@ -65,10 +66,6 @@ WEFT_API weft_result weft_yield_at(const weft_place *place) WEFT_MUST_USE;
 
 /* Whether the caller runs in a fiber. */
 WEFT_API bool weft_in_fiber(void);
-
-/* Which way stacks are guarded on this machine: "guard pages (MADV_GUARD_INSTALL)" or "guard pages (mprotect)"; "none: …"
- * before the first fiber. */
-WEFT_API const char *weft_fiber_guard(void);
 
 WEFT_END
 

@@ -28,6 +28,7 @@
 #include <weft/results.h>
 #include <weft/scope.h>
 #include <weft/semaphore.h>
+#include <weft/stack.h>
 #include <weft/test_clock.h>
 
 #endif

@@ -11,6 +11,7 @@
 #include <weft/log.h>
 
 #include "lib/task.h"
+#include "runtime/fiber/overflow.h"
 #include "runtime/fiber/sanitizer.h"
 #include "runtime/fiber/stack.h"
 #include "runtime/fiber/switch.h"
@@ -21,8 +22,9 @@ struct fiber {
     struct fiber *starter;  /* while it is fresh: where it goes when it first waits, or ends */
     weft_fiber_fn *fn;
     void *arg;
-    char *stack;                 /* its top */
-    struct weft__fp_control fp; /* while it does not run, if it is special; of the thread: while such a one runs */
+    struct weft__stack *stack;  /* NULL: the thread's own */
+    bool own_fp;
+    struct weft__fp_control fp; /* while it does not run, if it has its own; of the thread: while such a one runs */
     struct weft__sanitizer sanitizer;
 };
 
@@ -38,33 +40,38 @@ static __thread struct scheduler *scheduler;
 
 /* ---- switching ---- */
 
-/* Those that are special keep how floating point rounds and traps; all others share the thread's. */
+/* Those with one of their own keep how floating point rounds and traps; all others share the thread's. */
 static struct weft__fp_control *fp_control_of(struct fiber *fiber)
 {
-    return fiber->task.special ? &fiber->fp : &scheduler->thread.fp;
+    return fiber->own_fp ? &fiber->fp : &scheduler->thread.fp;
 }
 
-static __attribute__((noinline)) void change_fp_control(struct fiber *from, struct fiber *to)
+/* What few ask for: canaries are looked at, and how floating point works is changed. */
+static __attribute__((noinline)) void switch_specially(struct fiber *from, struct fiber *to)
 {
-    weft__fp_control_get(fp_control_of(from));
-    weft__fp_control_set(fp_control_of(to));
+    if (from->stack && !weft__stack_intact(&scheduler->stacks, from->stack))
+        weft__overflow_found();
+    if (from->own_fp || to->own_fp) {
+        weft__fp_control_get(fp_control_of(from));
+        weft__fp_control_set(fp_control_of(to));
+    }
 }
 
-/* Goes on with `to`; returns when somebody switches back. Inlined, as weft__switch is. */
+/* Goes on with `to`; returns when somebody switches back. Until the other side is reached, who overflows is the one that leaves.
+ * Inlined, as weft__switch is. */
 static inline __attribute__((always_inline)) void switch_to(struct fiber *to)
 {
-    struct scheduler *self = scheduler;
-    struct fiber *from = self->current;
+    struct fiber *from = scheduler->current;
     struct weft__task *running = weft__thread.task;
 
-    self->previous = from;
-    self->current = to;
+    if (__builtin_expect(from->task.special | to->task.special, 0))
+        switch_specially(from, to);
+    scheduler->previous = from;
     to->task.state = WEFT__TASK_RUNNING;
     from->task.context = weft__context_swap(to->task.context);
-    if (__builtin_expect(from->task.special | to->task.special, 0))
-        change_fp_control(from, to);
     weft__sanitizer_leave(&from->sanitizer, &to->sanitizer, from->task.state == WEFT__TASK_ENDED);
     weft__switch(&from->task.kept, to->task.kept);
+    scheduler->current = from;
     weft__sanitizer_arrive(&from->sanitizer, &scheduler->previous->sanitizer);
     weft__thread.task = running;
 }
@@ -144,6 +151,7 @@ static WEFT__SWITCHES void run_body(void *arg)
 {
     struct fiber *self = arg;
 
+    scheduler->current = self;
     weft__sanitizer_arrive(&self->sanitizer, &scheduler->previous->sanitizer);
     weft__thread.task = &self->task;
     self->task.result = result_of(self);
@@ -153,24 +161,29 @@ static WEFT__SWITCHES void run_body(void *arg)
     __builtin_unreachable();
 }
 
-static weft_error *fiber_new(struct fiber **out, weft_fiber_fn *fn, void *arg, const char *name, const weft_place *place)
+static inline weft_error *fiber_new(struct fiber **out, weft_fiber_fn *fn, void *arg, const char *name,
+                                    weft_spawn_options options, const weft_place *place)
 {
     weft_error *error;
     struct fiber *fiber;
-    char *top;
+    struct weft__stack *stack;
 
     if (!scheduler && (error = make_ready_for_fibers(place)))
         return error;
-    if ((error = weft__stack_take(&scheduler->stacks, &top)))
+    if ((error = weft__stack_take(&scheduler->stacks, options.stack_size, &stack)))
         return error;
-    fiber = (struct fiber *)((uintptr_t)(top - sizeof *fiber) & ~(uintptr_t)63);
+    fiber = (struct fiber *)(((uintptr_t)stack - sizeof *fiber) & ~(uintptr_t)63);
     fiber->task.runnable.run = fiber_run;
     weft__task_begin(&fiber->task, name, place);
     fiber->fn = fn;
     fiber->arg = arg;
-    fiber->stack = top;
+    fiber->stack = stack;
+    fiber->own_fp = options.own_floating_point;
+    if (fiber->own_fp)
+        weft__fp_control_get(&fiber->fp);
+    fiber->task.special = fiber->own_fp || scheduler->stacks.canaries;
     fiber->task.kept = weft__switch_prepare(fiber, run_body, fiber);
-    weft__sanitizer_begin(&fiber->sanitizer, weft__stack_low(top), WEFT__STACK_SIZE);
+    weft__sanitizer_begin(&fiber->sanitizer, stack->low, stack->size);
     *out = fiber;
     return NULL;
 }
@@ -233,31 +246,27 @@ static weft_deferred *start_soon(struct fiber *fiber, const weft_place *place)
     return weft_deferred_ref(fiber->task.deferred);
 }
 
-weft_deferred *weft_spawn_at(weft_fiber_fn *fn, void *arg, const char *name, const weft_place *place)
-{
-    struct fiber *fiber;
-    weft_error *error = fiber_new(&fiber, fn, arg, name, place);
-
-    return error ? weft_deferred_with_at(weft_fail(error), place) : start(fiber, place);
-}
-
 weft_deferred *weft_spawn_with_at(weft_fiber_fn *fn, void *arg, const char *name, weft_spawn_options options,
                                   const weft_place *place)
 {
     struct fiber *fiber;
-    weft_error *error = fiber_new(&fiber, fn, arg, name, place);
+    weft_error *error = fiber_new(&fiber, fn, arg, name, options, place);
 
-    if (error)
-        return weft_deferred_with_at(weft_fail(error), place);
-    if ((fiber->task.special = options.own_floating_point))
-        weft__fp_control_get(&fiber->fp);
-    return start(fiber, place);
+    return error ? weft_deferred_with_at(weft_fail(error), place) : start(fiber, place);
+}
+
+weft_deferred *weft_spawn_at(weft_fiber_fn *fn, void *arg, const char *name, const weft_place *place)
+{
+    struct fiber *fiber;
+    weft_error *error = fiber_new(&fiber, fn, arg, name, (weft_spawn_options){0}, place);
+
+    return error ? weft_deferred_with_at(weft_fail(error), place) : start(fiber, place);
 }
 
 weft_deferred *weft_spawn_soon_at(weft_fiber_fn *fn, void *arg, const char *name, const weft_place *place)
 {
     struct fiber *fiber;
-    weft_error *error = fiber_new(&fiber, fn, arg, name, place);
+    weft_error *error = fiber_new(&fiber, fn, arg, name, (weft_spawn_options){0}, place);
 
     return error ? weft_deferred_with_at(weft_fail(error), place) : start_soon(fiber, place);
 }
@@ -358,4 +367,28 @@ WEFT__SWITCHES weft_result weft_yield_at(const weft_place *place)
 bool weft_in_fiber(void)
 {
     return current_fiber() != NULL;
+}
+
+/* ---- the running fiber's stack ---- */
+
+size_t weft_fiber_stack_peak(void)
+{
+    return inside() ? weft__stack_peak(&scheduler->stacks, scheduler->current->stack) : 0;
+}
+
+bool weft__fiber_running(struct weft__running *out)
+{
+    const struct fiber *self;
+
+    if (!inside())
+        return false;
+    self = scheduler->current;
+    *out = (struct weft__running){
+        .name = self->task.name,
+        .entry = (void *)self->fn,
+        .low = self->stack->low,
+        .guard = scheduler->stacks.guard,
+        .usable = self->stack->size - scheduler->stacks.guard,
+    };
+    return true;
 }

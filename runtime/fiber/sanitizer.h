@@ -34,6 +34,18 @@ static inline void weft__valgrind_clean(char *low, size_t size)
     VALGRIND_MAKE_MEM_UNDEFINED(low, size);
     (void)low, (void)size;
 }
+
+static inline int weft__valgrind_runs(void)
+{
+    return RUNNING_ON_VALGRIND != 0;
+}
+
+/* Memory may be read that nobody wrote, or that lies below a stack pointer. */
+static inline void weft__valgrind_readable(void *low, size_t size)
+{
+    VALGRIND_MAKE_MEM_DEFINED(low, size);
+    (void)low, (void)size;
+}
 #else
 static inline unsigned weft__valgrind_stack(char *low, char *high)
 {
@@ -47,6 +59,16 @@ static inline void weft__valgrind_forget(unsigned id)
 }
 
 static inline void weft__valgrind_clean(char *low, size_t size)
+{
+    (void)low, (void)size;
+}
+
+static inline int weft__valgrind_runs(void)
+{
+    return 0;
+}
+
+static inline void weft__valgrind_readable(void *low, size_t size)
 {
     (void)low, (void)size;
 }
@@ -74,6 +96,15 @@ static inline void weft__stack_clean(char *low, size_t size)
     ASAN_UNPOISON_MEMORY_REGION(low, size);
 #endif
     weft__valgrind_clean(low, size);
+}
+
+/* Whether a stack must be cleaned so before it is used again. */
+static inline int weft__stacks_watched(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+    return 1;
+#endif
+    return weft__valgrind_runs();
 }
 
 #ifdef __SANITIZE_THREAD__
