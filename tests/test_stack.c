@@ -1041,6 +1041,27 @@ Test(stack_pool, may_keep_nothing)
     weft__stacks_free(&stacks);
 }
 
+/* Every second one goes, each by itself between two that are in use. */
+Test(stack_pool, takes_all_memory_of_those_that_go_and_none_of_their_neighbours)
+{
+    static struct weft__stack copies[64];
+    struct weft__stacks stacks = {0};
+
+    configure((weft_stack_options){.idle = 1});
+    take(&stacks, 64, 0);
+    for (int i = 0; i < 64; i++) {
+        copies[i] = *taken[i];
+        copies[i].low[GUARD] = 1;
+    }
+    for (int i = 0; i < 64; i += 2)
+        weft__stack_give(&stacks, taken[i]);
+    for (int i = 0; i < 64; i++)
+        cr_assert_eq(weft__stack_peak(&stacks, &copies[i]), (size_t)(i % 2 ? 112 * KIB : 0));
+    for (int i = 1; i < 64; i += 2)
+        weft__stack_give(&stacks, taken[i]);
+    weft__stacks_free(&stacks);
+}
+
 /* Every stack of a mixture is in use once, whatever was trimmed meanwhile; each is written to from end to end. */
 Test(stack_pool, never_hands_out_a_stack_twice)
 {
