@@ -42,6 +42,7 @@ const weft_error_kind WEFT_ORPHANED = {"orphaned", &WEFT_FAILURE};
 const weft_error_kind WEFT_MISUSE = {"misuse", &WEFT_FAILURE};
 const weft_error_kind WEFT_ALREADY_CALLED = {"already_called", &WEFT_MISUSE};
 const weft_error_kind WEFT_FAILURE_GROUP = {"failure_group", &WEFT_FAILURE};
+const weft_error_kind WEFT_GROUP_ENDED = {"group_ended", &WEFT_FAILURE};
 const weft_error_kind WEFT_FIRST_ERROR = {"first_error", &WEFT_FAILURE};
 const weft_error_kind WEFT_CANCELLED = {"cancelled", NULL};
 const weft_error_kind WEFT_CLIENT_GONE = {"client_gone", &WEFT_CANCELLED};

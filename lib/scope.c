@@ -289,6 +289,10 @@ static void leave_forgotten(struct weft__task *task)
 {
     weft_scope *scope = task->scope;
 
+    if (scope->keeper) {
+        scope->keeper->forgotten(scope->keeper);
+        return;
+    }
     weft_log_error("misuse: the scope entered at %s:%d %s was not left by the fiber %s", scope->place->file, scope->place->line,
                    scope->place->function, task->name);
     step_out(task);
@@ -303,13 +307,19 @@ void weft__scope_end_task(struct weft__task *task)
         weft__scope_remove_task(task);
 }
 
+void weft__scope_leave_inside(const weft_scope *scope)
+{
+    while (scope->owner->scope != scope)
+        leave_forgotten(scope->owner);
+}
+
 /* Whether the running fiber may leave it. */
 static bool may_leave(const weft_scope *scope)
 {
-    if (scope->owner && scope->owner == weft__thread.task)
+    if (scope->owner && scope->owner == weft__thread.task && !scope->keeper)
         return true;
-    weft_log_error("misuse: the scope entered at %s:%d %s is left by another than the fiber that entered it",
-                   scope->place->file, scope->place->line, scope->place->function);
+    weft_log_error("misuse: the scope entered at %s:%d %s is left by another than %s that entered it",
+                   scope->place->file, scope->place->line, scope->place->function, scope->keeper ? "the group" : "the fiber");
     return false;
 }
 
@@ -317,8 +327,7 @@ static void step_out_of(weft_scope *scope)
 {
     struct weft__task *task = scope->owner;
 
-    while (task->scope != scope)
-        leave_forgotten(task);
+    weft__scope_leave_inside(scope);
     step_out(task);
 }
 

@@ -9,6 +9,12 @@
 
 struct weft__task;
 
+/* What has a scope of its own, to which more belongs than scopes know: a group. It is left through that. */
+struct weft__scope_keeper {
+    /* The owner ends, or leaves a scope further out: leaves this one, and may wait meanwhile. */
+    void (*forgotten)(struct weft__scope_keeper *keeper);
+};
+
 struct weft_scope {
     uint32_t references; /* first: see lib/slab.h. Its owner until that leaves it, each task and each scope in it */
     bool shield;
@@ -19,6 +25,7 @@ struct weft_scope {
     weft_scope *newer;
     struct weft__task *tasks; /* those for which it is the innermost, newest first */
     struct weft__task *owner; /* who entered it; NULL once it was left */
+    struct weft__scope_keeper *keeper; /* NULL */
     weft_error *cancellation; /* its own, once it was cancelled; NULL */
     weft_scope *effective;    /* whose cancel holds here, the outermost: it, or one around it, borrowed; NULL */
     weft_timer timer;         /* for its deadline */
@@ -32,5 +39,7 @@ WEFT_INTERNAL void weft__scope_add_task(weft_scope *scope, struct weft__task *ta
 WEFT_INTERNAL void weft__scope_remove_task(struct weft__task *task);
 /* Leaves, with a word in the log, those scopes that the task has entered and not left. */
 WEFT_INTERNAL void weft__scope_end_task(struct weft__task *task);
+/* The same with those that the owner of `scope` has entered inside it. */
+WEFT_INTERNAL void weft__scope_leave_inside(const weft_scope *scope);
 
 #endif

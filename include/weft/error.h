@@ -29,6 +29,7 @@ WEFT_API extern const weft_error_kind WEFT_ORPHANED;       /* the last one who c
 WEFT_API extern const weft_error_kind WEFT_MISUSE;         /* a rule of this library was broken by its caller */
 WEFT_API extern const weft_error_kind WEFT_ALREADY_CALLED; /* a misuse: a deferred was fired twice */
 WEFT_API extern const weft_error_kind WEFT_FAILURE_GROUP;  /* all members failed (weft/gather.h); payload: weft_results */
+WEFT_API extern const weft_error_kind WEFT_GROUP_ENDED;    /* spawned into a group that is ending (weft/group.h) */
 
 /* A wrapper: one member failed, with the error that is this one's cause. Around a cancellation it counts as cancelled and
  * not as a failure: for the two roots and for what is below WEFT_CANCELLED, weft_error_is answers as for the cause. */
@@ -38,7 +39,7 @@ WEFT_API extern const weft_error_kind WEFT_CANCELLED;      /* somebody asked for
 WEFT_API extern const weft_error_kind WEFT_CLIENT_GONE;    /* … because whoever wanted the result has left */
 WEFT_API extern const weft_error_kind WEFT_SHUTDOWN;       /* … because the program ends */
 WEFT_API extern const weft_error_kind WEFT_DEADLINE;       /* … because the deadline of a scope has passed */
-WEFT_API extern const weft_error_kind WEFT_SIBLING_FAILED; /* … because another of those gathered with it failed: the cause */
+WEFT_API extern const weft_error_kind WEFT_SIBLING_FAILED; /* … because another of those gathered, or grouped, with it failed: the cause */
 
 /* ---- making ----------------------------------------------------------------------------------------------------- */
 

@@ -15,6 +15,7 @@
 #include <weft/event.h>
 #include <weft/fiber.h>
 #include <weft/gather.h>
+#include <weft/group.h>
 #include <weft/linearizer.h>
 #include <weft/later.h>
 #include <weft/live.h>

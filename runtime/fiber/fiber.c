@@ -11,6 +11,7 @@
 #include <weft/log.h>
 
 #include "lib/task.h"
+#include "runtime/fiber/fiber.h"
 #include "runtime/fiber/overflow.h"
 #include "runtime/fiber/sanitizer.h"
 #include "runtime/fiber/stack.h"
@@ -261,6 +262,21 @@ weft_deferred *weft_spawn_at(weft_fiber_fn *fn, void *arg, const char *name, con
     weft_error *error = fiber_new(&fiber, fn, arg, name, (weft_spawn_options){0}, place);
 
     return error ? weft_deferred_with_at(weft_fail(error), place) : start(fiber, place);
+}
+
+weft_error *weft__spawn_in(weft_deferred **out, weft_scope *scope, weft_fiber_fn *fn, void *arg, const char *name,
+                           const weft_place *place)
+{
+    struct fiber *fiber;
+    weft_error *error = fiber_new(&fiber, fn, arg, name, (weft_spawn_options){0}, place);
+
+    if (error)
+        return error;
+    if (fiber->task.scope)
+        weft__scope_remove_task(&fiber->task);
+    weft__scope_add_task(scope, &fiber->task);
+    *out = start(fiber, place);
+    return NULL;
 }
 
 weft_deferred *weft_spawn_soon_at(weft_fiber_fn *fn, void *arg, const char *name, const weft_place *place)
