@@ -1232,6 +1232,47 @@ Test(group_cancel, gives_way_to_a_failure_that_comes_of_it)
     end();
 }
 
+static weft_result open_group_and_succeed(void *plan)
+{
+    weft_result_drop(open_group(plan));
+    return weft_int(1);
+}
+
+Test(group_cancel, that_came_out_of_leaving_is_swallowed_by_who_succeeds_then)
+{
+    GATES(gate("a"));
+    PLAN(.result = weft_int(5));
+    weft_deferred *d;
+
+    begin();
+    d = weft_spawn(open_group_and_succeed, &plan);
+    weft_deferred_cancel(d);
+    settle();
+    cr_assert_str_eq(trace_text(), "a=!cancelled group=!cancelled");
+    cr_assert_eq(log_count("the fiber open_group_and_succeed was cancelled"), 1);
+    over(d, &plan);
+    end();
+}
+
+Test(group_cancel, is_not_swallowed_by_who_handles_a_failure_that_came_of_it)
+{
+    GATES(gate("a"));
+    PLAN(.result = weft_int(5));
+    weft_deferred *d;
+
+    begin();
+    gates[0].clean = weft_succeed(weft_ok(NULL));
+    gates[0].after = broken();
+    d = weft_spawn(open_group_and_succeed, &plan);
+    weft_deferred_cancel(d);
+    settle();
+    cr_assert_str_eq(trace_text(), "a=!cancelled a:clean=nil group=!broken");
+    cr_assert_eq(log_count(""), 0);
+    weft_deferred_unref(gates[0].clean);
+    over(d, &plan);
+    end();
+}
+
 /* ---- scopes around it, and inside ---- */
 
 static weft_scope *around;

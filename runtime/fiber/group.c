@@ -84,12 +84,6 @@ static void remember_outside(weft_group *group, weft_error *cancellation)
         group->outside = weft_error_ref(cancellation);
 }
 
-/* Whether that is what the group itself interrupts waits with. */
-static bool is_own(const weft_group *group, const weft_error *error)
-{
-    return weft_error_same(error, group->scope->cancellation) && !weft_error_same(error, group->outside);
-}
-
 static bool is_from_further_out(const weft_group *group, const weft_error *error)
 {
     const weft_scope *by = cancelled_by(group);
@@ -101,7 +95,7 @@ static bool is_from_further_out(const weft_group *group, const weft_error *error
 
 static void let_leave(weft_group *group)
 {
-    bool cancelled = group->interrupted && !group->failure;
+    bool cancelled = group->interrupted && !group->failure; /* so that it counts as one that came out of this wait */
 
     group->over = true;
     weft_deferred_callback(group->ended, cancelled ? weft_fail(weft_error_ref(group->outside)) : weft_ok(NULL));
@@ -294,13 +288,13 @@ static weft_scope *take_scope(weft_group *group)
     return scope;
 }
 
-/* What the group is left with: a failure cancels its fibers, and so does a cancel that came to the one that leaves. Returns what
- * is left of the result, for the scope. */
+/* What the group is left with: a failure cancels its fibers, and so does a cancel from outside that came to the one that leaves.
+ * Returns what is left of the result, for the scope, which takes its own cancel out of it. */
 static weft_result leave_with(weft_group *group, weft_result result)
 {
     weft_error *error = weft_failed(result);
 
-    if (!error || is_own(group, error))
+    if (!error || weft_error_same(error, group->scope->cancellation))
         return result;
     if (!weft_error_is(error, &WEFT_CANCELLED)) {
         fail(group, error);
