@@ -318,8 +318,8 @@ static bool may_leave(const weft_scope *scope)
 {
     if (scope->owner && scope->owner == weft__thread.task && !scope->keeper)
         return true;
-    weft_log_error("misuse: the scope entered at %s:%d %s is left by another than %s that entered it",
-                   scope->place->file, scope->place->line, scope->place->function, scope->keeper ? "the group" : "the fiber");
+    weft_log_error("misuse: the scope entered at %s:%d %s is left by another than %s that entered it", scope->place->file,
+                   scope->place->line, scope->place->function, scope->keeper ? "the group" : "the fiber");
     return false;
 }
 

@@ -287,7 +287,8 @@ static weft_scope *scope_of_group;
 static weft_result where(void *unused)
 {
     (void)unused;
-    trace("%s@%s", weft_scope_current() == scope_of_group ? "in" : "elsewhere", weft_context_get_name(weft_context_current()));
+    trace("%s@%s", weft_scope_current() == scope_of_group ? "in" : "elsewhere",
+          weft_context_get_name(weft_context_current()));
     return weft_ok(NULL);
 }
 

@@ -1,13 +1,15 @@
 /* Groups: a scope, a count of the fibers in it, and the first failure.
  *
- * The group needs no list of its fibers: to cancel them is the scope's affair, and an entry in the deferred of each says when
- * it has ended. That deferred is fired when the fiber was left for good, so when the count is 0 nothing of them runs any more.
+ * The group needs no list of its fibers: to cancel them is the scope's affair, and an entry in the deferred of each
+ * says when it has ended. That deferred is fired when the fiber was left for good, so when the count is 0 nothing of
+ * them runs any more.
  *
- * The fiber that leaves a group waits in the group's scope, for a deferred whose canceller never ends it. Three cancels may
- * come there. The group's own has nothing more to do. That of a scope further out has reached all fibers by itself, and is
- * remembered, to come out in the end. One of the fiber's own deferred is passed on to the scope, so that it has reached them
- * all, too, and remembered. Once the scope is cancelled there is nothing that another could do, so it stays where it would stay
- * in any wait that takes its time: in the fiber's deferred, for the next wait. */
+ * The fiber that leaves a group waits in the group's scope, for a deferred whose canceller never ends it. Three
+ * cancels may come there. The group's own has nothing more to do. That of a scope further out has reached all fibers
+ * by itself, and is remembered, to come out in the end. One of the fiber's own deferred is passed on to the scope,
+ * so that it has reached them all, too, and remembered. Once the scope is cancelled there is nothing that another
+ * could do, so it stays where it would stay in any wait that takes its time: in the fiber's deferred, for the next
+ * wait. */
 #include <weft/group.h>
 #include <weft/log.h>
 
@@ -27,7 +29,7 @@ struct weft_group {
     const weft_place *place;          /* where it was entered */
 };
 
-/* ---- life ---- */
+/* ---- life -------------------------------------------------------------------------------------------------------- */
 
 weft_group *weft_group_ref(weft_group *group)
 {
@@ -45,7 +47,7 @@ weft_group *weft_group_unref(weft_group *group)
     return NULL;
 }
 
-/* ---- what ends it ---- */
+/* ---- what ends it ------------------------------------------------------------------------------------------------ */
 
 /* Whose cancel holds in it, its own or that of a scope further out; NULL. */
 static const weft_scope *cancelled_by(const weft_group *group)
@@ -75,7 +77,8 @@ static void fail(weft_group *group, weft_error *error)
     }
     group->failure = weft_error_ref(error);
     weft_scope_cancel(group->scope, weft_error_caused_by(
-        weft_error_new_at(&WEFT_SIBLING_FAILED, group->place, "another fiber of the group has failed"), weft_error_ref(error)));
+        weft_error_new_at(&WEFT_SIBLING_FAILED, group->place, "another fiber of the group has failed"),
+        weft_error_ref(error)));
 }
 
 static void remember_outside(weft_group *group, weft_error *cancellation)
@@ -91,7 +94,7 @@ static bool is_from_further_out(const weft_group *group, const weft_error *error
     return by && by != group->scope && weft_error_same(error, by->cancellation);
 }
 
-/* ---- the end of a fiber ---- */
+/* ---- the end of a fiber ------------------------------------------------------------------------------------------ */
 
 static void let_leave(weft_group *group)
 {
@@ -135,7 +138,7 @@ static weft_result wanted_ended(weft_result result, void *arg)
     return result;
 }
 
-/* ---- spawning ---- */
+/* ---- spawning ---------------------------------------------------------------------------------------------------- */
 
 static bool is_in(const weft_group *group, const struct weft__task *task)
 {
@@ -203,7 +206,7 @@ weft_error *weft_group_spawn_deferred_at(weft_deferred **deferred, weft_group *g
     return NULL;
 }
 
-/* ---- entering ---- */
+/* ---- entering ---------------------------------------------------------------------------------------------------- */
 
 static void forgotten(struct weft__scope_keeper *keeper);
 
@@ -222,15 +225,15 @@ weft_group *weft_group_enter_at(const weft_place *place)
     return group;
 }
 
-/* ---- leaving ---- */
+/* ---- leaving ----------------------------------------------------------------------------------------------------- */
 
 /* Whether the running fiber may leave it. */
 static bool may_leave(const weft_group *group)
 {
     if (group->scope && group->scope->owner == weft__thread.task)
         return true;
-    weft_log_error("misuse: the group entered at %s:%d %s is left by another than the fiber that entered it", group->place->file,
-                   group->place->line, group->place->function);
+    weft_log_error("misuse: the group entered at %s:%d %s is left by another than the fiber that entered it",
+                   group->place->file, group->place->line, group->place->function);
     return false;
 }
 
@@ -288,8 +291,8 @@ static weft_scope *take_scope(weft_group *group)
     return scope;
 }
 
-/* What the group is left with: a failure cancels its fibers, and so does a cancel from outside that came to the one that leaves.
- * Returns what is left of the result, for the scope, which takes its own cancel out of it. */
+/* What the group is left with: a failure cancels its fibers, and so does a cancel from outside that came to the one
+ * that leaves. Returns what is left of the result, for the scope, which takes its own cancel out of it. */
 static weft_result leave_with(weft_group *group, weft_result result)
 {
     weft_error *error = weft_failed(result);
@@ -338,7 +341,7 @@ weft_result weft_group_leave_at(weft_group **variable, weft_result result, const
     return result;
 }
 
-/* ---- leaving early ---- */
+/* ---- leaving early ----------------------------------------------------------------------------------------------- */
 
 /* A failure that nobody will be returned: that of which a wait has told, as the cause of its interruption, is known. */
 static void tell_of_failure(const weft_group *group, bool known)
@@ -379,13 +382,13 @@ static void forgotten(struct weft__scope_keeper *keeper)
     struct weft__task *task = weft__thread.task;
     weft_result result = task->result;
 
-    weft_log_error("misuse: the group entered at %s:%d %s was not left by the fiber %s", group->place->file, group->place->line,
-                   group->place->function, task->name);
+    weft_log_error("misuse: the group entered at %s:%d %s was not left by the fiber %s", group->place->file,
+                   group->place->line, group->place->function, task->name);
     leave_early(group);
     task->result = result;
 }
 
-/* ---- a function with a group ---- */
+/* ---- a function with a group ------------------------------------------------------------------------------------- */
 
 weft_result weft_with_group_at(weft_group_fn *body, void *arg, const weft_place *place)
 {
@@ -397,7 +400,7 @@ weft_result weft_with_group_at(weft_group_fn *body, void *arg, const weft_place 
     return weft_group_leave_at(&group, body(group, arg), place);
 }
 
-/* ---- cancelling and asking ---- */
+/* ---- cancelling and asking --------------------------------------------------------------------------------------- */
 
 void weft_group_cancel_at(weft_group *group, weft_error *cancellation, const weft_place *place)
 {
@@ -422,8 +425,8 @@ size_t weft_group_count(const weft_group *group)
 
 /* ---- a bounded parallel map ----
  *
- * The map is the core's; what is added here are fibers to run it in. An item's failure is noted by the group first, and then by
- * the map, which knows its index: so the map's is what the group is left with. */
+ * The map is the core's; what is added here are fibers to run it in. An item's failure is noted by the group first, and
+ * then by the map, which knows its index: so the map's is what the group is left with. */
 
 struct map {
     weft_group *group;
