@@ -82,6 +82,14 @@ void weft__books_open(struct weft__books *books)
     books->opened_at = books->closed_at = cpu;
     measure_split(books, cpu);
     books->mark = books->window_began = weft__ticks();
+    books->quick = __atomic_load_n(&weft__counter_is_constant, __ATOMIC_RELAXED);
+}
+
+uint64_t weft__books_ticks_slowly(struct weft__books *books)
+{
+    if (!books->running)
+        weft__books_open(books);
+    return weft__ticks();
 }
 
 static void give(struct weft__books *books, struct weft__account *account, int64_t ns)

@@ -28,6 +28,7 @@ struct weft__account {
 
 struct weft__books {
     struct weft__account *running; /* NULL until the books are opened */
+    bool quick;                    /* they are open, and the time stamp counter may be used */
     uint64_t mark;                 /* the tick at which `running` began to run */
     uint64_t window_began;         /* tick */
     uint64_t window_length;        /* ticks; a change after that many closes the window */
@@ -71,14 +72,23 @@ static inline uint64_t weft__ticks(void)
     return weft__clock_ticks();
 }
 
+/* The books are opened if they were not, and the counter read in whatever way there is. */
+WEFT_INTERNAL uint64_t weft__books_ticks_slowly(struct weft__books *books);
+
+static inline uint64_t weft__books_ticks(struct weft__books *books)
+{
+#if defined(__x86_64__)
+    if (__builtin_expect(books->quick, 1))
+        return __rdtsc();
+#endif
+    return weft__books_ticks_slowly(books);
+}
+
 /* From here on `account` runs. */
 static inline void weft__books_switch(struct weft__books *books, struct weft__account *account)
 {
-    uint64_t now;
+    uint64_t now = weft__books_ticks(books);
 
-    if (__builtin_expect(!books->running, 0))
-        weft__books_open(books);
-    now = weft__ticks();
     books->running->ticks += now - books->mark;
     books->mark = now;
     books->running = account;
