@@ -72,9 +72,10 @@ const char *weft_context_get_name(weft_context *context)
         return "-";
     if (!context->name) {
         size_t size = (size_t)snprintf(NULL, 0, "%s-%" PRIu64, context->prefix, context->number) + 1;
+        char *name = weft_alloc(size);
 
-        context->name = weft_alloc(size);
-        snprintf(context->name, size, "%s-%" PRIu64, context->prefix, context->number);
+        snprintf(name, size, "%s-%" PRIu64, context->prefix, context->number);
+        context->name = name; /* whole: a signal may look for it meanwhile */
     }
     return context->name;
 }

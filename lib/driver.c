@@ -17,6 +17,7 @@ static bool step(struct driven *driven, weft_result sent)
     bool over = true;
     weft_result result;
 
+    weft__thread_step(&weft__thread);
     weft__thread.task = task;
     task->state = WEFT__TASK_RUNNING;
     while ((result = driven->fn(sent, driven->arg)).type == &weft_deferred_type) {

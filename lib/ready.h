@@ -16,15 +16,19 @@ struct weft__ready {
     struct weft__runnable *first;
     struct weft__runnable *last;
     size_t count;
-    size_t share;  /* of this turn of the loop that is left: so many more may run before sockets are looked at */
-    uint64_t seed; /* 0: in order; else the state of what picks who is next */
+    size_t share;                   /* of this turn of the loop that is left: so many more may run before sockets are looked at */
+    struct weft__shuffle *shuffled; /* NULL: in order; else who picks the next, and keeps all but those that have just come */
 };
 
 /* Lets those that are ready run, once each and a bounded number of times more; and again, if that took no time: a turn of the
  * loop costs as much as a hundred switches. */
 WEFT_INTERNAL void weft__ready_drain(struct weft__ready *ready);
-/* Brings any one of them, as the seed has it, to the front. */
-WEFT_INTERNAL void weft__ready_shuffle(struct weft__ready *ready);
+/* From here on in an order that follows from `seed`; 0: in the order in which they come, and nothing is allocated. */
+WEFT_INTERNAL void weft__ready_shuffle(struct weft__ready *ready, uint64_t seed);
+/* Brings the one that is next to the front, if it is not there already. Some are ready, and the order is shuffled. */
+WEFT_INTERNAL void weft__ready_pick(struct weft__ready *ready);
+/* Forgets those that are ready: they never run. */
+WEFT_INTERNAL void weft__ready_clear(struct weft__ready *ready);
 
 static inline void weft__ready_push(struct weft__ready *ready, struct weft__runnable *runnable)
 {
@@ -40,10 +44,10 @@ static inline void weft__ready_push(struct weft__ready *ready, struct weft__runn
 /* Who is next; NULL when nobody is, or when this turn's share is used up. */
 static inline struct weft__runnable *weft__ready_next(struct weft__ready *ready)
 {
-    if (!ready->first || !ready->share)
+    if (!ready->count || !ready->share)
         return NULL;
-    if (__builtin_expect(ready->seed != 0, 0))
-        weft__ready_shuffle(ready);
+    if (__builtin_expect(ready->shuffled != NULL, 0))
+        weft__ready_pick(ready);
     return ready->first;
 }
 

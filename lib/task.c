@@ -284,6 +284,5 @@ void weft__tasks_abandon(void)
     }
     weft__thread.tasks.newest = NULL;
     weft__thread.tasks.count = 0;
-    weft__thread.ready.first = NULL;
-    weft__thread.ready.count = 0;
+    weft__ready_clear(&weft__thread.ready);
 }

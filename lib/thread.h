@@ -19,6 +19,7 @@ struct weft__thread {
     struct weft__books books;     /* CPU time */
     weft_clock *clock;            /* its reactor's, or a test's; NULL */
     struct weft__ready ready;     /* what may run on */
+    uint64_t steps;               /* switches and turns, so that another thread sees whether this one gets on */
     struct weft__task *task;      /* the one that runs; NULL: none does */
     struct {
         struct weft__task *newest;
@@ -35,5 +36,15 @@ struct weft__thread {
 /* Initial-exec: a read of it is one instruction more than a read of a global. These libraries are linked, or loaded early
  * enough to find room in the static thread block. */
 extern WEFT_INTERNAL __thread struct weft__thread weft__thread __attribute__((tls_model("initial-exec")));
+
+/* The only writer is the thread itself, so that one instruction will do. */
+static inline void weft__thread_step(struct weft__thread *thread)
+{
+#if defined(__x86_64__)
+    __asm__("incq %0" : "+m"(thread->steps));
+#else
+    __atomic_store_n(&thread->steps, thread->steps + 1, __ATOMIC_RELAXED);
+#endif
+}
 
 #endif

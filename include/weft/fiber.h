@@ -62,6 +62,17 @@ WEFT_API weft_result weft_sleep_at(double seconds, const weft_place *place) WEFT
 #define weft_yield() weft_yield_at(WEFT_HERE)
 WEFT_API weft_result weft_yield_at(const weft_place *place) WEFT_MUST_USE;
 
+/* ---- for tests ------------------------------------------------------------------------------------------------------------- */
+
+/* From here on those of this thread that are ready, fibers and what weft_drive drives, run in an order that follows from `seed`
+ * and from nothing else: the same seed brings the same order again, and a program that leans on the order fails under some of
+ * them. Nobody is passed over for ever: it has its turn before ten times as many turns have gone by as were ever ready at once
+ * meanwhile. 0: in the order in which they became ready, which is how a thread begins. Lasts until the thread's reactor is freed; without
+ * a reactor, until it is called with 0. May be called at any time, also in a fiber.
+ *
+ * A reactor that is made while the environment has WEFT_READY_SEED=n calls this with n, and logs it. */
+WEFT_API void weft_fiber_shuffle(uint64_t seed);
+
 /* ---- asking ------------------------------------------------------------------------------------------------------------------ */
 
 /* Whether the caller runs in a fiber. */

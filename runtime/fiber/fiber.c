@@ -69,6 +69,7 @@ static inline __attribute__((always_inline)) void switch_to(struct fiber *to)
         switch_specially(from, to);
     scheduler->previous = from;
     to->task.state = WEFT__TASK_RUNNING;
+    weft__thread_step(&weft__thread);
     from->task.context = weft__context_swap(to->task.context);
     weft__sanitizer_leave(&from->sanitizer, &to->sanitizer, from->task.state == WEFT__TASK_ENDED);
     weft__switch(&from->task.kept, to->task.kept);
@@ -378,6 +379,11 @@ WEFT__SWITCHES weft_result weft_yield_at(const weft_place *place)
     park(self);
     cancellation = weft__task_interruption(&self->task, place);
     return __builtin_expect(cancellation != NULL, 0) ? weft_fail(cancellation) : weft_ok(NULL);
+}
+
+void weft_fiber_shuffle(uint64_t seed)
+{
+    weft__ready_shuffle(&weft__thread.ready, seed);
 }
 
 bool weft_in_fiber(void)

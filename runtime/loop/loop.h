@@ -14,4 +14,7 @@ struct weft__fiber_room {
 
 WEFT_INTERNAL void weft__reactor_set_fiber_room(weft_reactor *reactor, const struct weft__fiber_room *room);
 
+/* Does what the variables of the environment ask of a reactor that is being made. */
+WEFT_INTERNAL void weft__environment_heed(weft_reactor *reactor);
+
 #endif

@@ -16,6 +16,7 @@
 #include "lib/deferred.h"
 #include "lib/task.h"
 #include "runtime/loop/loop.h"
+#include "runtime/loop/stall.h"
 
 static const double GOODBYE_SECONDS = 0.5;
 enum { GOODBYES = 10 };
@@ -30,6 +31,7 @@ struct weft_reactor {
     weft_clock clock; /* first: a clock is its reactor */
     struct ev_loop *loop;
     const struct weft__fiber_room *fibers; /* NULL until the first has been started */
+    struct weft__watch watch;
     bool running;
     bool stopped;
 
@@ -96,14 +98,17 @@ static void reactor_timer_stop(weft_clock *clock, weft_timer *timer)
 
 static void before_poll(struct ev_loop *loop) EV_NOEXCEPT
 {
-    (void)loop;
+    weft_reactor *reactor = ev_userdata(loop);
+
     weft__books_close_window(&weft__thread.books);
+    weft__watch_rest(&reactor->watch);
 }
 
 static void after_poll(struct ev_loop *loop) EV_NOEXCEPT
 {
     weft_reactor *reactor = ev_userdata(loop);
 
+    weft__watch_work(&reactor->watch);
     weft__books_skip(&weft__thread.books);
     reactor->clock.recent = monotonic();
 }
@@ -205,6 +210,7 @@ weft_error *weft_reactor_new(weft_reactor **out)
         weft_log_to_stderr();
     weft_clock_set(&reactor->clock);
     current = reactor;
+    weft__environment_heed(reactor);
     *out = reactor;
     return NULL;
 }
@@ -217,6 +223,12 @@ weft_reactor *weft_reactor_current(void)
 weft_clock *weft_reactor_get_clock(weft_reactor *reactor)
 {
     return &reactor->clock;
+}
+
+weft_error *weft_reactor_set_stall_limit(weft_reactor *reactor, double seconds)
+{
+    assert(reactor == current);
+    return weft__watch_set_limit(&reactor->watch, seconds);
 }
 
 void weft__reactor_set_fiber_room(weft_reactor *reactor, const struct weft__fiber_room *room)
@@ -239,7 +251,7 @@ static void drain_ready(void)
 
 static void poll_and_call_back(weft_reactor *reactor)
 {
-    ev_run(reactor->loop, weft__thread.ready.first ? EVRUN_NOWAIT : EVRUN_ONCE);
+    ev_run(reactor->loop, weft__thread.ready.count ? EVRUN_NOWAIT : EVRUN_ONCE);
 }
 
 /* Runs in no context; returns whose place that took, for leave_run. */
@@ -247,12 +259,16 @@ static weft_context *enter_run(weft_reactor *reactor)
 {
     assert(reactor == current && !is_inside(reactor));
     reactor->running = true;
+    if (reactor->watch.limit)
+        weft__watch_resume(&reactor->watch);
+    weft__watch_work(&reactor->watch);
     return weft__context_swap(NULL);
 }
 
 static void leave_run(weft_reactor *reactor, weft_context *callers)
 {
     weft__context_swap(callers);
+    weft__watch_rest(&reactor->watch);
     reactor->running = false;
 }
 
@@ -357,8 +373,10 @@ weft_reactor *weft_reactor_free(weft_reactor *reactor)
         weft__tasks_abandon();
     if (reactor->fibers)
         reactor->fibers->free();
+    weft__ready_shuffle(&weft__thread.ready, 0);
     leave_run(reactor, callers);
     weft_deferred_report_unhandled();
+    (void)weft__watch_set_limit(&reactor->watch, 0);
     current = NULL;
     weft_clock_set(NULL);
     ev_async_stop(reactor->loop, &reactor->woken);
