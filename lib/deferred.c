@@ -791,7 +791,6 @@ static weft_deferred *innermost(weft_deferred *d)
     while ((next = weft__deferred_waited_for(d))) {
         if (weft__deferred_pending(d)) {
             task = d;
-            task->flags |= WEFT__INTERRUPTED;
             if (task->flags & WEFT__SHIELDED)
                 return task;
         }
@@ -799,6 +798,19 @@ static weft_deferred *innermost(weft_deferred *d)
         note_asker(d, task);
     }
     return task && d->flags & (WEFT__DONE | WEFT__ASKED) ? task : d;
+}
+
+/* The tasks above `asked`, through which the cancel of `d` goes to it, and `asked` if that is one. */
+static void note_asked(weft_deferred *d, const weft_deferred *asked)
+{
+    for (; d != asked; d = weft__deferred_waited_for(d)) {
+        if (!weft__deferred_pending(d))
+            continue;
+        d->flags |= WEFT__INTERRUPTED;
+        weft__task_asked(d);
+    }
+    if (d->flags & WEFT__FOLLOWS)
+        weft__task_asked(d);
 }
 
 static bool can_be_asked(const weft_deferred *d)
@@ -814,16 +826,20 @@ static void fire_cancellation(weft_deferred *d)
     fire(d, weft_fail(weft_error_ref(cancellation)), weft_error_get_place(cancellation));
 }
 
-/* The canceller runs with `arg`, which a firing inside it must not take away. */
+/* The canceller runs with `arg`, which a firing inside it must not take away. Like a callback it is no part of the task that
+ * happens to run. */
 static weft_cancel_outcome run_canceller(weft_deferred *d)
 {
     bool owning = d->flags & WEFT__OWNING;
     weft_release_fn *release_arg = d->canceller.release;
     void *arg = d->canceller.arg;
+    struct weft__task *asker = weft__thread.task;
     weft_cancel_outcome outcome;
 
+    weft__thread.task = NULL;
     d->flags &= (uint16_t)~WEFT__OWNING;
     outcome = d->canceller.fn(d, arg);
+    weft__thread.task = asker;
     if (!owning)
         return outcome;
     if (weft__deferred_pending(d))
@@ -840,8 +856,8 @@ static void ask(weft_deferred *d, weft_error *cancellation)
     d->flags |= WEFT__ASKED;
     d->result = weft_fail(cancellation);
     if (d->flags & WEFT__FOLLOWS) {
-        d->flags |= WEFT__INTERRUPTED;
-        d->followed.task->asked = true;
+        d->followed.task->latched = true;
+        weft__task_keeps(d);
         return;
     }
     if (!d->canceller.fn) {
@@ -864,11 +880,19 @@ static void ask(weft_deferred *d, weft_error *cancellation)
 
 void weft__deferred_cancel_again(weft_deferred *d, weft_error *cancellation)
 {
-    d = innermost(d);
-    if (can_be_asked(d))
-        ask(d, cancellation);
-    else
+    weft_deferred *asked = innermost(d);
+
+    if (!can_be_asked(asked)) {
         weft_error_unref(cancellation);
+        return;
+    }
+    note_asked(d, asked);
+    ask(asked, cancellation);
+}
+
+bool weft__deferred_can_be_stopped(weft_deferred *d)
+{
+    return can_be_asked(innermost(d));
 }
 
 void weft_deferred_cancel_with(weft_deferred *d, weft_error *cancellation)
@@ -901,9 +925,9 @@ weft_error *weft__deferred_take_cancellation(weft_deferred *d)
 {
     weft_error *cancellation = d->result.value;
 
-    assert(d->flags & WEFT__ASKED && d->followed.task->asked);
+    assert(d->flags & WEFT__ASKED && d->followed.task->latched);
     d->flags &= (uint16_t)~WEFT__ASKED;
-    d->followed.task->asked = false;
+    d->followed.task->latched = false;
     d->result = weft_ok(NULL);
     return cancellation;
 }

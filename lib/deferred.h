@@ -32,7 +32,7 @@ enum weft__deferred_flag {
     WEFT__UNWANTED = 1 << 11,  /* whoever holds it cancelled it: a cancellation that comes of it is no news */
     WEFT__REPORTED = 1 << 12,  /* done: its error was told already, at the end of a loop */
     WEFT__SHIELDED = 1 << 13,  /* a task's: a cancel goes no further, for now */
-    WEFT__INTERRUPTED = 1 << 14, /* a task's: a cancel came for it, or by it */
+    WEFT__INTERRUPTED = 1 << 14, /* a task's: a cancel of it has gone on to what it waits for */
 };
 
 struct weft_deferred {
@@ -75,6 +75,9 @@ WEFT_INTERNAL void weft__deferred_follow(weft_deferred *deferred, struct weft__t
 WEFT_INTERNAL weft_error *weft__deferred_take_cancellation(weft_deferred *deferred); /* of a task that is `asked` */
 /* Asks once more, with what was taken out, which it takes. */
 WEFT_INTERNAL void weft__deferred_cancel_again(weft_deferred *deferred, weft_error *cancellation);
+
+/* Whether a cancel of `deferred` now would reach somebody whom none has reached before. */
+WEFT_INTERNAL bool weft__deferred_can_be_stopped(weft_deferred *deferred);
 
 /* What `deferred` waits for; NULL when it is done, or pending by itself. */
 WEFT_INTERNAL weft_deferred *weft__deferred_waited_for(const weft_deferred *deferred);

@@ -1,6 +1,7 @@
 /* Driven computations: tasks that keep their place themselves, and are stepped from wait to wait. */
 #include <assert.h>
 #include <weft/driver.h>
+#include <weft/log.h>
 
 #include "lib/task.h"
 
@@ -78,8 +79,20 @@ weft_deferred *weft_drive_at(weft_step_fn *fn, void *arg, const char *name, cons
     return deferred;
 }
 
+/* Whether somebody runs who is run from the ready queue, and whom one drain more would cut off from its own. */
+static bool inside_a_turn(void)
+{
+    return weft__thread.task || weft__thread.draining || (weft__thread.in_fiber && weft__thread.in_fiber());
+}
+
 size_t weft_run_ready(void)
 {
+    if (inside_a_turn()) {
+        weft_log_error("misuse: weft_run_ready is called by what it is to run: a fiber, a step or a callback");
+        return weft__thread.ready.count;
+    }
+    weft__thread.draining = true;
     weft__ready_drain(&weft__thread.ready);
+    weft__thread.draining = false;
     return weft__thread.ready.count;
 }

@@ -1,16 +1,18 @@
 /* Scopes: a tree, with tasks at its nodes.
  *
- * Each scope knows whose cancel holds in it: the outermost that was cancelled of itself and those around it, up to a shield.
- * That is written down when a scope is cancelled, for everything inside, so that a wait has one pointer to look at. The
- * outermost, because what is in it has to be left anyway: a scope further in would take the cancel for its own, and its fiber
- * begin another wait only to be interrupted again.
+ * Each scope knows whose cancel holds in it: the outermost that was cancelled of itself and those around it, up to a shield
+ * that is closed. The outermost, because what is in it has to be left anyway: a scope further in would take the cancel for
+ * its own, and its fiber begin another wait only to be interrupted again. That is written down when a scope is cancelled, for
+ * everything inside, so that a wait has one pointer to look at. What is inside a scope that was cancelled before was told
+ * already: there only that scope is made to lead on to the new one (as in a union of sets), so that a thousand scopes in one
+ * another that are cancelled from the inside out cost a thousand steps and not half a million.
  *
- * A scope is held by the task that entered it, until that leaves, by the tasks for which it is the innermost, and by the scopes
- * right inside it: so what `effective` and `parent` point to is alive. */
+ * A scope is in the tree as long as somebody is inside: its owner, tasks for which it is the innermost, or scopes. Then so are
+ * those around it, and what `effective` and `parent` point to is alive. Nobody can come to a scope in which nobody is. */
 #include <assert.h>
-#include <math.h>
 #include <weft/log.h>
 
+#include "lib/cancellation.h"
 #include "lib/clock.h"
 #include "lib/scope.h"
 #include "lib/task.h"
@@ -24,7 +26,6 @@ static void link_child(weft_scope *parent, weft_scope *scope)
     if (parent->child)
         parent->child->newer = scope;
     parent->child = scope;
-    parent->references++;
 }
 
 static void unlink_child(weft_scope *scope)
@@ -35,6 +36,7 @@ static void unlink_child(weft_scope *scope)
         scope->parent->child = scope->older;
     if (scope->older)
         scope->older->newer = scope->newer;
+    scope->parent = NULL;
 }
 
 static weft_scope *scope_new(weft_scope *parent, bool shield, const weft_place *place)
@@ -45,7 +47,7 @@ static weft_scope *scope_new(weft_scope *parent, bool shield, const weft_place *
     if (parent)
         link_child(parent, scope);
     if (parent && !shield)
-        scope->effective = parent->effective;
+        scope->effective = weft__scope_in_force(parent);
     weft__thread.live.scopes++;
     return scope;
 }
@@ -56,34 +58,51 @@ weft_scope *weft_scope_ref(weft_scope *scope)
     return scope;
 }
 
-/* With the last one inside goes the one around it, which may be the last inside another. */
 weft_scope *weft_scope_unref(weft_scope *scope)
 {
-    while (scope && !--scope->references) {
-        weft_scope *parent = scope->parent;
-
-        assert(!scope->owner && !scope->tasks && !scope->child);
-        if (parent)
-            unlink_child(scope);
-        weft_timer_stop(&scope->timer);
-        weft_error_unref(scope->cancellation);
-        weft__slab_give(&weft__thread.scopes, scope);
-        weft__thread.live.scopes--;
-        scope = parent;
-    }
+    if (!scope || --scope->references)
+        return NULL;
+    assert(!scope->owner && !scope->tasks && !scope->child && !scope->parent);
+    weft__shield_forget(scope);
+    weft_error_unref(scope->cancellation);
+    weft__slab_give(&weft__thread.scopes, scope);
+    weft__thread.live.scopes--;
     return NULL;
 }
 
-/* Whoever holds it then has nothing left to cancel. */
-static void stop_if_empty(weft_scope *scope)
+static bool is_empty(const weft_scope *scope)
 {
-    if (!scope->owner && !scope->tasks && !scope->child)
+    return !scope->owner && !scope->tasks && !scope->child;
+}
+
+/* Who holds it may still ask why it was cancelled, when the scope around it that was has gone. */
+static void keep_reason(weft_scope *scope)
+{
+    const weft_scope *by = weft__scope_in_force(scope);
+
+    if (by && !scope->cancellation)
+        scope->cancellation = weft_error_ref(by->cancellation);
+    scope->effective = scope->cancellation ? scope : NULL;
+}
+
+/* Somebody has left it. With the last one it goes from the one around it, for which it may have been the last. */
+static void leave_tree_if_empty(weft_scope *scope)
+{
+    while (scope && is_empty(scope)) {
+        weft_scope *parent = scope->parent;
+
+        keep_reason(scope);
         weft_timer_stop(&scope->timer);
+        if (parent)
+            unlink_child(scope);
+        weft_scope_unref(scope);
+        scope = parent;
+    }
 }
 
 /* ---- who is in it ---- */
 
-static void link_task(weft_scope *scope, struct weft__task *task)
+void weft__scope_add_task(weft_scope *scope, struct weft__task *task)
 {
     task->scope = scope;
     task->scope_newer = NULL;
@@ -106,84 +125,106 @@ static void unlink_task(struct weft__task *task)
     task->scope = NULL;
 }
 
-void weft__scope_add_task(weft_scope *scope, struct weft__task *task)
-{
-    link_task(weft_scope_ref(scope), task);
-}
-
 void weft__scope_remove_task(struct weft__task *task)
 {
     weft_scope *scope = task->scope;
 
     unlink_task(task);
-    stop_if_empty(scope);
-    weft_scope_unref(scope);
+    leave_tree_if_empty(scope);
 }
 
 /* ---- cancelling ---- */
 
-/* The next in the tree below `top`, what is behind shields left out; NULL after the last. */
-static weft_scope *next_inside(weft_scope *scope, const weft_scope *top)
+/* Those on the way are made to lead there at once. */
+weft_scope *weft__scope_find_in_force(weft_scope *scope)
 {
-    weft_scope *next = scope->child;
+    weft_scope *found = scope->effective, *next;
 
-    for (;;) {
-        while (next && next->shield)
-            next = next->older;
-        if (next)
-            return next;
-        if (scope == top)
-            return NULL;
-        next = scope->older;
+    while (found->effective != found)
+        found = found->effective;
+    while ((next = scope->effective) != found) {
+        scope->effective = found;
+        scope = next;
+    }
+    return found;
+}
+
+/* The next in the tree below `top`, what is inside `scope` left out or not; NULL after the last. */
+static weft_scope *next_inside(weft_scope *scope, const weft_scope *top, bool into)
+{
+    if (into && scope->child)
+        return scope->child;
+    while (scope != top) {
+        if (scope->older)
+            return scope->older;
         scope = scope->parent;
     }
+    return NULL;
 }
 
-/* Notes whose cancel holds from now on, and returns how many tasks wait inside. */
-static size_t spread(weft_scope *top)
-{
-    size_t parked = 0;
+struct found {
+    struct weft__task **tasks;
+    size_t count;
+    size_t room;
+};
 
-    for (weft_scope *scope = top; scope; scope = next_inside(scope, top)) {
-        scope->effective = top;
-        for (const struct weft__task *task = scope->tasks; task; task = task->scope_older)
-            parked += task->state == WEFT__TASK_PARKED;
+static void note_parked(struct found *found, struct weft__task *task)
+{
+    if (task->state != WEFT__TASK_PARKED)
+        return; /* its next wait will look */
+    if (found->count == found->room) {
+        found->room = found->room ? 2 * found->room : 8;
+        found->tasks = weft_realloc(found->tasks, found->room * sizeof(struct weft__task *));
     }
-    return parked;
+    found->tasks[found->count++] = task;
 }
 
-/* Cancellers may start tasks, enter no scope, and end nothing that waits: no task runs here that has waited. So those that are
- * to be told are written down first. */
-static void interrupt_all(weft_scope *top, size_t count)
+/* The cancel of `by` comes to `scope`. Whether it goes on to those inside. */
+static bool reach(weft_scope *scope, weft_scope *by, struct found *found)
 {
-    struct weft__task **tasks = weft_alloc(count * sizeof(struct weft__task *));
-    size_t found = 0;
+    bool known = scope->effective;
 
-    for (weft_scope *scope = top; scope; scope = next_inside(scope, top))
-        for (struct weft__task *task = scope->tasks; task; task = task->scope_older)
-            if (task->state == WEFT__TASK_PARKED)
-                tasks[found++] = task;
-    for (size_t i = 0; i < found; i++)
-        weft__task_interrupt(tasks[i], top->cancellation);
-    weft_free(tasks);
+    if (weft__shield_is_closed(scope) && scope != by) {
+        weft__shield_hold(scope, by->cancellation);
+        return false;
+    }
+    scope->effective = by;
+    for (struct weft__task *task = known ? NULL : scope->tasks; task; task = task->scope_older)
+        note_parked(found, task);
+    return !known;
+}
+
+/* Cancellers may start tasks and cancel, but no task runs here that has waited before. So those who are to be told stay where
+ * they are, once they are written down. */
+void weft__scope_enforce(weft_scope *top, weft_scope *by)
+{
+    struct found found = {0};
+
+    for (weft_scope *scope = top; scope;)
+        scope = next_inside(scope, top, reach(scope, by, &found));
+    weft_scope_ref(by);
+    for (size_t i = 0; i < found.count; i++)
+        weft__task_interrupt(found.tasks[i], by);
+    weft_scope_unref(by);
+    weft_free(found.tasks);
 }
 
 static void cancel(weft_scope *scope, weft_error *cancellation)
 {
-    size_t parked;
-
-    if (scope->cancellation || (!scope->owner && !scope->tasks && !scope->child)) {
+    if (scope->cancellation || is_empty(scope)) {
         weft_error_unref(cancellation);
         return;
     }
     scope->cancellation = cancellation;
-    weft_timer_stop(&scope->timer);
-    if (scope->effective)
-        return; /* one further out was first, and holds */
-    weft_scope_ref(scope);
-    if ((parked = spread(scope)))
-        interrupt_all(scope, parked);
-    weft_scope_unref(scope);
+    if (scope->owner) {
+        scope->asked = true;
+        scope->asked_at = weft__recent();
+        weft__thread.cancellation.asked++;
+    }
+    if (!scope->shield)
+        weft_timer_stop(&scope->timer);
+    if (!scope->effective) /* else one further out was first, and holds */
+        weft__scope_enforce(scope, scope);
 }
 
 void weft_scope_cancel_at(weft_scope *scope, weft_error *cancellation, const weft_place *place)
@@ -204,21 +245,17 @@ static void deadline_passed(weft_timer *timer, void *arg)
 static weft_scope *enter(bool shield, const weft_place *place)
 {
     struct weft__task *task = weft__thread.task;
-    weft_scope *scope, *parent;
+    weft_scope *scope;
 
     if (!task) {
         weft_log_at(WEFT_LOG_ERROR, place, "misuse: a scope is entered outside a fiber");
         return NULL;
     }
-    parent = task->scope;
-    scope = scope_new(parent, shield, place);
+    scope = scope_new(task->scope, shield, place);
     scope->owner = task;
-    if (parent)
+    if (task->scope)
         unlink_task(task);
-    link_task(scope, task); /* which lets go of the parent: the scope holds that now */
-    if (parent)
-        parent->references--;
-    scope->references++;
+    weft__scope_add_task(scope, task);
     return scope;
 }
 
@@ -231,12 +268,11 @@ static void set_deadline(weft_scope *scope, const weft_scope_options *options)
         weft_log_at(WEFT_LOG_ERROR, scope->place, "misuse: a scope with a deadline needs a clock on its thread");
         return;
     }
-    now = weft_clock_recent(clock);
+    now = weft_clock_now(clock); /* not the recent time: what the turn has taken so far is no part of the timeout */
     if (options->timeout != 0) {
         int64_t then = weft__instant_after(now, weft__nanoseconds(options->timeout));
 
-        if (then < due)
-            due = then;
+        due = then < due ? then : due;
     }
     scope->deadline = due;
     scope->timeout = due > now ? (double)(due - now) / 1e9 : 0;
@@ -259,12 +295,12 @@ weft_scope *weft_scope_enter_at(weft_scope_options options, const weft_place *pl
     return scope;
 }
 
-weft_scope *weft_shield_enter_at(const weft_place *place)
+weft_scope *weft_shield_enter_at(weft_shield_options options, const weft_place *place)
 {
     weft_scope *scope = enter(true, place);
 
     if (scope)
-        weft__task_shield(scope->owner);
+        weft__shield_entered(scope, &options);
     return scope;
 }
 
@@ -275,20 +311,24 @@ static void step_out(struct weft__task *task)
 {
     weft_scope *scope = task->scope, *parent = scope->parent;
 
+    if (task->cancelled_at && task->cancelled_by == scope)
+        task->cancelled_at = NULL; /* it is out of what was to be stopped */
+    if (scope->shield)
+        weft__shield_left(scope);
+    if (scope->asked)
+        weft__count_ended(scope->asked_at);
     unlink_task(task);
     if (parent)
         weft__scope_add_task(parent, task);
-    if (scope->shield)
-        weft__task_unshield(task);
     scope->owner = NULL;
-    stop_if_empty(scope);
-    scope->references--; /* of the task; the owner's is the caller's */
+    leave_tree_if_empty(scope);
 }
 
 static void leave_forgotten(struct weft__task *task)
 {
-    weft_scope *scope = task->scope;
+    const weft_scope *scope = task->scope;
 
+    assert(scope);
     if (scope->keeper) {
         scope->keeper->forgotten(scope->keeper);
         return;
@@ -296,7 +336,6 @@ static void leave_forgotten(struct weft__task *task)
     weft_log_error("misuse: the scope entered at %s:%d %s was not left by the fiber %s", scope->place->file, scope->place->line,
                    scope->place->function, task->name);
     step_out(task);
-    weft_scope_unref(scope);
 }
 
 void weft__scope_end_task(struct weft__task *task)
@@ -318,17 +357,12 @@ static bool may_leave(const weft_scope *scope)
 {
     if (scope->owner && scope->owner == weft__thread.task && !scope->keeper)
         return true;
-    weft_log_error("misuse: the scope entered at %s:%d %s is left by another than %s that entered it", scope->place->file,
-                   scope->place->line, scope->place->function, scope->keeper ? "the group" : "the fiber");
+    weft_log_error("misuse: the scope entered at %s:%d %s is left %s", scope->place->file, scope->place->line,
+                   scope->place->function,
+                   !scope->owner   ? "again"
+                   : scope->keeper ? "by another than the group that entered it"
+                                   : "by another than the fiber that entered it");
     return false;
-}
-
-static void step_out_of(weft_scope *scope)
-{
-    struct weft__task *task = scope->owner;
-
-    weft__scope_leave_inside(scope);
-    step_out(task);
 }
 
 /* What becomes of the scope's own cancellation. */
@@ -341,72 +375,46 @@ static weft_result end_of(const weft_scope *scope)
         weft_error_ref(scope->cancellation)));
 }
 
+/* Also within a wrapper that says which member has met it. */
+static bool is_own(const weft_scope *scope, const weft_error *error)
+{
+    while (error && weft_error_get_kind(error) == &WEFT_FIRST_ERROR && weft_error_get_cause(error))
+        error = weft_error_get_cause(error);
+    return weft_error_same(error, scope->cancellation);
+}
+
 /* A success although a cancel came out of a wait inside was made by who swallowed that. */
 static weft_result settle(struct weft__task *task, const weft_scope *scope, weft_result result)
 {
-    bool cancelled = task->cancelled_at && task->cancelled_by == scope;
-
-    if (weft_error_same(weft_failed(result), scope->cancellation)) {
+    if (is_own(scope, weft_failed(result))) {
         weft_result_drop(result);
-        result = end_of(scope);
-    } else if (cancelled && !weft_failed(result)) {
-        weft__task_succeeded(task, scope);
+        return end_of(scope);
     }
-    if (cancelled)
-        task->cancelled_at = NULL;
+    if (task->cancelled_at && task->cancelled_by == scope && !weft_failed(result))
+        weft__task_succeeded(task, scope);
     return result;
 }
 
-weft_result weft_scope_leave(weft_scope *scope, weft_result result)
+weft_result weft_scope_leave(weft_scope **scope, weft_result result)
 {
-    struct weft__task *task = weft__thread.task;
+    weft_scope *left = *scope;
 
-    if (!scope || !may_leave(scope))
+    *scope = NULL;
+    if (!left || !may_leave(left))
         return result;
-    step_out_of(scope);
-    result = settle(task, scope, result);
-    weft_scope_unref(scope);
+    weft__scope_leave_inside(left);
+    result = settle(left->owner, left, result);
+    step_out(left->owner);
     return result;
 }
 
 weft_scope *weft_scope_close(weft_scope *scope)
 {
     if (scope && scope->owner && may_leave(scope)) {
-        step_out_of(scope);
-        weft_scope_unref(scope);
+        weft__scope_leave_inside(scope);
+        step_out(scope->owner);
     }
     return NULL;
-}
-
-/* ---- running a function in one ---- */
-
-static weft_result run_in(weft_scope *scope, weft_fiber_fn *fn, void *arg, const weft_place *place)
-{
-    if (!scope)
-        return weft_fail(weft_error_new_at(&WEFT_MISUSE, place, "a scope is entered outside a fiber"));
-    return weft_scope_leave(scope, fn(arg));
-}
-
-static weft_result run_for(double seconds, bool move_on, weft_fiber_fn *fn, void *arg, const weft_place *place)
-{
-    weft_scope_options options = {.timeout = seconds > 0 ? seconds : -1, .move_on = move_on};
-
-    return run_in(weft_scope_enter_at(options, place), fn, arg, place);
-}
-
-weft_result weft_fail_after_at(double seconds, weft_fiber_fn *fn, void *arg, const weft_place *place)
-{
-    return run_for(seconds, false, fn, arg, place);
-}
-
-weft_result weft_move_on_after_at(double seconds, weft_fiber_fn *fn, void *arg, const weft_place *place)
-{
-    return run_for(seconds, true, fn, arg, place);
-}
-
-weft_result weft_shield_at(weft_fiber_fn *fn, void *arg, const weft_place *place)
-{
-    return run_in(weft_shield_enter_at(place), fn, arg, place);
 }
 
 /* ---- asking ---- */
@@ -428,5 +436,7 @@ int64_t weft_scope_deadline(void)
 
 weft_error *weft_scope_get_cancellation(const weft_scope *scope)
 {
-    return scope->effective ? scope->effective->cancellation : NULL;
+    const weft_scope *by = weft__scope_in_force((weft_scope *)scope);
+
+    return by ? by->cancellation : NULL;
 }

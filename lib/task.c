@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <weft/log.h>
 
+#include "lib/cancellation.h"
 #include "lib/task.h"
 
 static const char *const nobodys = "a deferred is awaited that somebody else waits for, or waited for";
@@ -47,38 +48,79 @@ void weft__task_fire(weft_deferred *deferred, weft_result result, weft_context *
 
 /* ---- cancelling ---- */
 
-/* A cancel that was asked between two waits, or during a shield; NULL when there was none, or it has to wait. */
-static weft_error *latched_cancel(struct weft__task *task)
+/* What is to come out of a wait. */
+struct interruption {
+    weft_error *error; /* borrowed; NULL: nothing is */
+    weft_scope *by;    /* whose cancel it is; NULL: the task's own */
+    bool latched;      /* it was asked between two waits, or during a shield, and waits in the task's deferred */
+};
+
+static bool own_may_come(const struct weft__task *task)
 {
-    return task->asked && !task->shields ? weft__deferred_take_cancellation(task->deferred) : NULL;
+    return !task->shields || (task->holding && weft__shields_let_own(task));
 }
 
-static weft_error *scope_cancel(const struct weft__task *task)
+/* The task's own cancel comes first, as it goes further. */
+static struct interruption find_interruption(const struct weft__task *task)
 {
-    return task->scope && task->scope->effective ? task->scope->effective->cancellation : NULL;
+    weft_error *error = task->latched ? weft_deferred_get_cancellation(task->deferred) : NULL;
+    weft_scope *by;
+
+    if (error && own_may_come(task))
+        return (struct interruption){.error = error, .latched = true};
+    if ((by = weft__scope_in_force(task->scope)) || (task->holding && (by = weft__shields_let_scope(task))))
+        return (struct interruption){.error = by->cancellation, .by = by};
+    if (task->holding)
+        return (struct interruption){.error = weft__shields_own_for_good(task)};
+    return (struct interruption){0};
 }
 
-/* Before a wait for `deferred`, which has no result. The task's own cancel comes first, as it goes further. */
-static void interrupt_wait(struct weft__task *task, weft_deferred *deferred)
+/* The cancel that the task has kept goes to what it waits for; or stays, if it is too late for this wait as well. */
+static void send_kept(struct weft__task *task)
 {
-    weft_error *cancellation = latched_cancel(task);
+    weft_deferred *deferred = task->deferred;
 
-    if (cancellation) {
-        task->awaited = deferred; /* it goes there, or stays, if it is too late for this wait as well */
-        weft__deferred_cancel_again(task->deferred, cancellation);
-        task->awaited = NULL;
-    } else if ((cancellation = scope_cancel(task))) {
-        task->interrupted = true;
-        weft_deferred_cancel_with(deferred, weft_error_ref(cancellation));
+    deferred->flags &= (uint16_t)~WEFT__SHIELDED;
+    weft__deferred_cancel_again(deferred, weft__deferred_take_cancellation(deferred));
+    if (task->shields)
+        deferred->flags |= WEFT__SHIELDED;
+}
+
+/* The wait for `task->awaited`, which has no result, begins or goes on. Runs cancellers. */
+static void interrupt(struct weft__task *task)
+{
+    struct interruption interruption = find_interruption(task);
+
+    if (!interruption.error)
+        return;
+    if (interruption.latched) {
+        send_kept(task);
+        if (task->latched)
+            return;
+    } else if (!weft__deferred_can_be_stopped(task->awaited)) {
+        return;
+    } else {
+        task->interrupted = interruption.by;
+        if (!interruption.by)
+            task->deferred->flags |= WEFT__INTERRUPTED;
+        weft_deferred_cancel_with(task->awaited, weft_error_ref(interruption.error));
     }
+    if (task->holding)
+        weft__shields_used(task, interruption.by);
 }
 
-void weft__task_interrupt(struct weft__task *task, weft_error *cancellation)
+void weft__task_look_again(struct weft__task *task)
+{
+    if (task->state == WEFT__TASK_PARKED && task->awaited)
+        interrupt(task);
+}
+
+void weft__task_interrupt(struct weft__task *task, weft_scope *by)
 {
     if (task->state != WEFT__TASK_PARKED || !task->awaited)
         return; /* the next wait will look */
-    task->interrupted = true;
-    weft_deferred_cancel_with(task->awaited, weft_error_ref(cancellation));
+    task->interrupted = by;
+    weft_deferred_cancel_with(task->awaited, weft_error_ref(by->cancellation));
 }
 
 static void note_cancelled(struct weft__task *task, const weft_scope *by, const weft_place *place)
@@ -89,26 +131,47 @@ static void note_cancelled(struct weft__task *task, const weft_scope *by, const 
     task->cancelled_by = by;
 }
 
+/* A reference. */
+static weft_error *take_interruption(struct weft__task *task, struct interruption interruption)
+{
+    if (interruption.latched)
+        return weft__deferred_take_cancellation(task->deferred);
+    return interruption.error ? weft_error_ref(interruption.error) : NULL;
+}
+
 weft_error *weft__task_take_interruption(struct weft__task *task, const weft_place *place)
 {
-    weft_error *cancellation = latched_cancel(task);
+    struct interruption interruption = find_interruption(task);
+    weft_error *cancellation = take_interruption(task, interruption);
 
-    if (cancellation) {
-        note_cancelled(task, NULL, place);
-    } else if ((cancellation = scope_cancel(task))) {
-        note_cancelled(task, task->scope->effective, place);
-        weft_error_ref(cancellation);
-    }
-    return cancellation ? weft_error_passed(cancellation, place) : NULL;
+    if (!cancellation)
+        return NULL;
+    note_cancelled(task, interruption.by, place);
+    if (task->holding)
+        weft__shields_used(task, interruption.by);
+    return weft_error_passed(cancellation, place);
 }
 
 weft_error *weft__task_never_begins(struct weft__task *task)
 {
-    weft_error *cancellation = latched_cancel(task);
+    return take_interruption(task, find_interruption(task));
+}
 
-    if (!cancellation && (cancellation = scope_cancel(task)))
-        weft_error_ref(cancellation);
-    return cancellation;
+void weft__task_asked(weft_deferred *deferred)
+{
+    struct weft__task *task = deferred->followed.task;
+
+    if (task->asked)
+        return;
+    task->asked = true;
+    task->asked_at = weft__recent();
+    weft__thread.cancellation.asked++;
+}
+
+void weft__task_keeps(weft_deferred *deferred)
+{
+    if (deferred->flags & WEFT__SHIELDED)
+        weft__shields_hold_own(deferred->followed.task);
 }
 
 void weft__task_shield(struct weft__task *task)
@@ -129,16 +192,28 @@ void weft__task_succeeded(struct weft__task *task, const weft_scope *scope)
 {
     const weft_place *place = task->cancelled_at;
 
-    weft__thread.swallowed++;
+    weft__thread.cancellation.swallowed++;
     weft_log_debug("the fiber %s was cancelled in its wait at %s:%d %s, and has swallowed that: %s succeeded", task->name,
                    place->file, place->line, place->function, scope ? "what its scope was for has" : "it has");
 }
 
+/* A failure that only says that the scope around the task was cancelled is no news to those who did that. */
+static void mark_unwanted(struct weft__task *task)
+{
+    const weft_scope *by = weft__scope_in_force(task->scope);
+
+    if (by && task->deferred && weft_error_same(weft_failed(task->result), by->cancellation))
+        task->deferred->flags |= WEFT__UNWANTED;
+}
+
 void weft__task_ending_slowly(struct weft__task *task)
 {
-    weft__scope_end_task(task);
+    mark_unwanted(task);
     if (task->cancelled_at && !weft_failed(task->result))
         weft__task_succeeded(task, NULL);
+    weft__scope_end_task(task);
+    if (task->asked)
+        weft__count_ended(task->asked_at);
 }
 
 /* ---- waiting ---- */
@@ -157,28 +232,34 @@ static weft_result wake(weft_result result, void *arg)
     return weft_ok(NULL);
 }
 
-/* Whose error is known: the wait was interrupted by the scope that the task is in, and ended as cancelled. Whatever the canceller
- * has made of that, it is that scope's, and no other's, to take. */
-static weft_result attribute(struct weft__task *task, weft_result failure)
+/* The wait was interrupted by a scope's cancel, and ended as cancelled: whatever the canceller has made of that, it is that
+ * scope's, and no other's, to take. */
+static weft_result attribute(weft_result failure, const weft_scope *by)
 {
-    weft_error *cancellation = scope_cancel(task);
-
-    if (!cancellation || weft_error_same(weft_failed(failure), cancellation))
+    if (weft_error_same(weft_failed(failure), by->cancellation))
         return failure;
     weft_result_drop(failure);
-    return weft_fail(weft_error_ref(cancellation));
+    return weft_fail(weft_error_ref(by->cancellation));
+}
+
+/* It may also be what another task in the same scope has failed with. */
+static weft_result cancelled(struct weft__task *task, weft_result failure, const weft_place *place)
+{
+    const weft_scope *by = weft__scope_in_force(task->interrupted ? task->interrupted : task->scope);
+
+    if (task->deferred && task->deferred->flags & WEFT__INTERRUPTED) {
+        note_cancelled(task, NULL, place);
+    } else if (by && (task->interrupted || weft_error_same(weft_failed(failure), by->cancellation))) {
+        failure = attribute(failure, by);
+        note_cancelled(task, by, place);
+    }
+    return failure;
 }
 
 weft_result weft__task_wait_failed(struct weft__task *task, weft_result failure, const weft_place *place)
 {
-    if (weft_error_is(weft_failed(failure), &WEFT_CANCELLED)) {
-        if (task->deferred && task->deferred->flags & WEFT__INTERRUPTED) {
-            note_cancelled(task, NULL, place);
-        } else if (task->interrupted) {
-            failure = attribute(task, failure);
-            note_cancelled(task, task->scope ? task->scope->effective : NULL, place);
-        }
-    }
+    if (weft_error_is(weft_failed(failure), &WEFT_CANCELLED))
+        failure = cancelled(task, failure, place);
     return weft_result_passed(failure, place);
 }
 
@@ -203,7 +284,7 @@ static bool is_over(struct weft__task *task, weft_deferred *deferred, weft_resul
 
 static void forget_interruptions(struct weft__task *task)
 {
-    task->interrupted = false;
+    task->interrupted = NULL;
     if (task->deferred)
         task->deferred->flags &= (uint16_t)~WEFT__INTERRUPTED;
 }
@@ -213,30 +294,32 @@ static bool take_if_ready(struct weft__task *task, weft_deferred *deferred, cons
     return weft__deferred_ready(deferred) && is_over(task, deferred, weft_deferred_take_result(deferred), place);
 }
 
-static int64_t now(void)
+static bool refuse(struct weft__task *task, weft_deferred *deferred, const char *why, const weft_place *place)
 {
-    const weft_clock *clock = weft__thread.clock;
-
-    return clock ? weft_clock_recent(clock) : 0;
+    return is_over(task, deferred, weft_fail(weft_error_new_at(&WEFT_MISUSE, place, "%s", why)), place);
 }
 
 bool weft__task_wait(struct weft__task *task, weft_deferred *deferred, const weft_place *place)
 {
     const char *why = why_not(task, deferred);
 
-    if (why)
-        return is_over(task, deferred, weft_fail(weft_error_new_at(&WEFT_MISUSE, place, "%s", why)), place);
     forget_interruptions(task);
+    if (why)
+        return refuse(task, deferred, why, place);
     if (take_if_ready(task, deferred, place))
         return true;
-    if (task->asked || task->scope) {
-        interrupt_wait(task, deferred);
+    task->awaited = deferred;
+    if (task->latched || task->scope) {
+        interrupt(task);
+        task->awaited = NULL; /* the canceller may have done anything with it */
+        if ((why = why_not(task, deferred)))
+            return refuse(task, deferred, why, place);
         if (take_if_ready(task, deferred, place))
             return true;
+        task->awaited = deferred;
     }
     task->place = place;
-    task->since = now();
-    task->awaited = deferred;
+    task->since = weft__recent();
     task->state = WEFT__TASK_PARKED;
     weft__deferred_consume(deferred, wake, task);
     weft_deferred_unref(deferred); /* may wake us at once */

@@ -30,17 +30,20 @@ struct weft__task {
     uint8_t state;                  /* enum weft__task_state */
     bool fresh;                     /* its owner's: has not waited yet */
     bool special;                   /* its owner's: a switch to it, or from it, takes more than usual */
-    bool asked;                     /* a cancel lies in its deferred that found no wait to interrupt */
-    bool interrupted;               /* the wait that goes on was interrupted by a scope */
-    uint16_t shields;               /* that it is in: while there are any, a cancel waits in its deferred */
+    bool latched;                   /* a cancel lies in its deferred that found no wait to interrupt */
+    bool asked;                     /* to stop, through its deferred */
+    bool holding;                   /* a shield that it has entered has held a cancel back */
+    uint16_t shields;               /* that it has entered and that are closed; then a cancel waits in its own deferred */
 
     weft_deferred *deferred;        /* of its result: a reference; NULL while nobody can have asked for it */
     weft_result result;             /* of the wait, then its own */
     const char *name;
     const weft_place *started_at;
     int64_t since;                  /* when it began to wait, by its thread's clock */
+    int64_t asked_at;               /* the first time */
+    weft_scope *interrupted;        /* whose cancel has interrupted the wait that goes on, borrowed; NULL: no scope's has */
     const weft_place *cancelled_at; /* the wait out of which a cancel came that nobody has taken; NULL */
-    const weft_scope *cancelled_by; /* whose cancel that was; NULL: the task's own. Never followed: it may be gone */
+    const weft_scope *cancelled_by; /* whose cancel that was: one that it is in; NULL: its own */
     struct weft__task *scope_older; /* those in the same scope */
     struct weft__task *scope_newer;
     bool reached;             /* weft__tasks_cancel_all: one that waits for it brings the cancel */
@@ -90,14 +93,20 @@ static inline void weft__task_ready(struct weft__task *task, enum weft__task_sta
 
 /* The cancellation of a task that has not begun to run; NULL when it may begin. */
 WEFT_INTERNAL weft_error *weft__task_never_begins(struct weft__task *task);
-/* A scope is cancelled that the task is in: interrupts its wait, if it is in one. Runs cancellers. */
-WEFT_INTERNAL void weft__task_interrupt(struct weft__task *task, weft_error *cancellation);
-/* A shield begins, or one has ended. */
+/* `by`, a scope that the task is in, is cancelled: interrupts its wait, if it is in one. Runs cancellers. */
+WEFT_INTERNAL void weft__task_interrupt(struct weft__task *task, weft_scope *by);
+/* Something was let through to it by its shields: the same with that. */
+WEFT_INTERNAL void weft__task_look_again(struct weft__task *task);
+/* For lib/deferred.c: a cancel has come to the task whose deferred that is, and goes on to what that waits for, or stays. */
+void weft__task_asked(weft_deferred *deferred);
+void weft__task_keeps(weft_deferred *deferred);
+/* A shield is closed, or is so no more. */
 WEFT_INTERNAL void weft__task_shield(struct weft__task *task);
 WEFT_INTERNAL void weft__task_unshield(struct weft__task *task);
 /* What ran in `scope`, or the whole task (NULL), has come to a success: counts and logs it if a cancel came out of one of its
  * waits. */
 WEFT_INTERNAL void weft__task_succeeded(struct weft__task *task, const weft_scope *scope);
+/* The outline part of weft__task_ending. */
 WEFT_INTERNAL void weft__task_ending_slowly(struct weft__task *task);
 
 /* ---- all of a thread ---- */
@@ -120,8 +129,9 @@ static inline void weft__task_begin(struct weft__task *task, const char *name, c
     task->state = WEFT__TASK_RUNNING;
     task->fresh = true;
     task->special = false;
+    task->latched = false;
     task->asked = false;
-    task->interrupted = false;
+    task->holding = false;
     task->shields = 0;
     task->deferred = NULL;
     task->name = name;
@@ -141,14 +151,14 @@ static inline void weft__task_begin(struct weft__task *task, const char *name, c
 
 static inline weft_error *weft__task_interruption(struct weft__task *task, const weft_place *place)
 {
-    if (__builtin_expect(task->asked || task->scope, 0))
+    if (__builtin_expect(task->latched || task->scope, 0))
         return weft__task_take_interruption(task, place);
     return NULL;
 }
 
 static inline void weft__task_ending(struct weft__task *task)
 {
-    if (__builtin_expect(task->scope || task->cancelled_at, 0))
+    if (__builtin_expect(task->scope || task->cancelled_at || task->asked, 0))
         weft__task_ending_slowly(task);
 }
 

@@ -4,6 +4,7 @@
 #ifndef WEFT_LIB_THREAD_H
 #define WEFT_LIB_THREAD_H
 
+#include <weft/cancellation.h>
 #include <weft/clock.h>
 #include <weft/context.h>
 #include <weft/live.h>
@@ -20,17 +21,19 @@ struct weft__thread {
     weft_clock *clock;            /* its reactor's, or a test's; NULL */
     struct weft__ready ready;     /* what may run on */
     uint64_t steps;               /* switches and turns, so that another thread sees whether this one gets on */
+    bool draining;                /* that, by weft_run_ready */
     struct weft__task *task;      /* the one that runs; NULL: none does */
+    bool (*in_fiber)(void);       /* whether the stack is that of one; NULL: there are none */
     struct {
         struct weft__task *newest;
         size_t count;
     } tasks;                      /* those that have not ended */
-    uint64_t swallowed;           /* cancels that tasks have swallowed */
     weft_live_counts live;
     struct weft__slab deferreds;
     struct weft__slab entries;    /* of deferreds with many callbacks */
     struct weft__slab contexts;
     struct weft__slab scopes;
+    weft_cancellation_stats cancellation;
 };
 
 /* Initial-exec: a read of it is one instruction more than a read of a global. These libraries are linked, or loaded early

@@ -309,7 +309,7 @@ static weft_result spawn_where_from_a_fiber(void *unused)
 
     leave(previous);
     cr_assert_null(error);
-    return weft_scope_leave(scope, weft_ok(NULL));
+    return weft_scope_leave(&scope, weft_ok(NULL));
 }
 
 static weft_result spawn_from_everywhere(weft_group *group, void *gates)
@@ -320,12 +320,12 @@ static weft_result spawn_from_everywhere(weft_group *group, void *gates)
     shared = group;
     scope_of_group = weft_scope_current();
     cr_assert_null(weft_group_spawn(group, spawn_where_from_a_fiber, NULL));
-    inner = weft_shield_enter();
+    inner = weft_shield_enter((weft_shield_options){0});
     cr_assert_null(weft_group_spawn(group, where, NULL));
     weft_deferred_add_both(weft_deferred_ref(a->deferred), spawn_where, NULL);
     weft_deferred_unref(a->deferred);
     traced_last(weft_await(weft_deferred_ref(a->deferred)), "body");
-    return weft_scope_leave(inner, weft_ok(NULL));
+    return weft_scope_leave(&inner, weft_ok(NULL));
 }
 
 static weft_result open_everywhere(void *gates)
@@ -1285,7 +1285,7 @@ static weft_result open_group_in_a_scope(void *plan)
 
     around = scope;
     result = open_group(plan);
-    return traced(weft_scope_leave(scope, result), "scope");
+    return traced(weft_scope_leave(&scope, result), "scope");
 }
 
 Test(group_cancel, of_a_scope_further_out_reaches_its_fibers_and_is_not_its_own)
@@ -1331,12 +1331,12 @@ static weft_result cancel_around(weft_group *group, void *plan)
 {
     weft_result result = follow(group, plan);
 
-    weft_scope *shield = weft_shield_enter();
+    weft_scope *shield = weft_shield_enter((weft_shield_options){0});
 
     weft_scope_cancel(around, NULL);
     while (weft_group_count(group))
         weft_result_drop(weft_yield());
-    return weft_scope_leave(shield, result);
+    return weft_scope_leave(&shield, result);
 }
 
 static weft_result open_and_cancel_around(void *plan)
@@ -1344,7 +1344,7 @@ static weft_result open_and_cancel_around(void *plan)
     weft_scope *scope = weft_scope_enter((weft_scope_options){0});
 
     around = scope;
-    return traced(weft_scope_leave(scope, traced(weft_with_group(cancel_around, plan), "group")), "scope");
+    return traced(weft_scope_leave(&scope, traced(weft_with_group(cancel_around, plan), "group")), "scope");
 }
 
 Test(group_cancel, of_a_scope_further_out_that_only_a_fiber_has_seen_comes_out_too)
@@ -1443,7 +1443,7 @@ static weft_result open_group_in_a_shield(void *plan)
     around = scope;
     result = shield_group(plan);
     traced_last(weft_yield(), "next wait");
-    return traced(weft_scope_leave(scope, result), "scope");
+    return traced(weft_scope_leave(&scope, result), "scope");
 }
 
 Test(group_cancel, does_not_reach_a_group_in_a_shield)
@@ -1567,7 +1567,8 @@ Test(group_leave, by_another_fiber_is_a_misuse)
 
 static weft_result leave_its_scope(weft_group *group, void *unused)
 {
-    weft_result result = weft_scope_leave(weft_scope_current(), weft_int(1));
+    weft_scope *scope = weft_scope_current();
+    weft_result result = weft_scope_leave(&scope, weft_int(1));
 
     (void)unused;
     weft_scope_close(weft_scope_current());
@@ -1646,7 +1647,7 @@ static weft_result forget_in_a_scope(void *gate)
     weft_scope *scope = weft_scope_enter((weft_scope_options){0});
     weft_result result = forget(gate);
 
-    result = traced(weft_scope_leave(scope, result), "scope");
+    result = traced(weft_scope_leave(&scope, result), "scope");
     cr_assert_null(weft_scope_current());
     return result;
 }
@@ -2023,7 +2024,7 @@ static weft_result map_in_a_scope(void *plan)
 
     around = scope;
     result = map_gates(plan);
-    return traced(weft_scope_leave(scope, result), "scope");
+    return traced(weft_scope_leave(&scope, result), "scope");
 }
 
 Test(group_map, is_in_the_scope_of_its_fiber)

@@ -121,6 +121,13 @@ Test(house, a_program_in_cxx_uses_deferreds_errors_fibers_and_http)
     cr_assert_eq(with_installed("$WEFT_BUILD_DIR/program-cxx | diff tests/integration/cxx/output.txt -"), 0);
 }
 
+Test(house, a_coroutine_in_cxx_is_driven_with_the_core_alone)
+{
+    cr_assert_eq(with_installed("g++ -std=c++20 -Wall -Wextra -Werror tests/integration/cxx/coroutine.cpp"
+                                " -o $WEFT_BUILD_DIR/coroutine-cxx $(pkg-config --cflags --libs libweft-core)"), 0);
+    cr_assert_eq(with_installed("$WEFT_BUILD_DIR/coroutine-cxx | diff tests/integration/cxx/coroutine.txt -"), 0);
+}
+
 Test(house, the_shared_libraries_export_only_weft)
 {
     cr_assert_neq(with_installed("nm -D --defined-only $lib/*.so | grep -E ' [A-Z] ' | grep -vE ' (weft|WEFT)_'"), 0);

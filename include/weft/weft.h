@@ -6,6 +6,7 @@
 #define WEFT_WEFT_H
 
 #include <weft/base.h>
+#include <weft/cancellation.h>
 #include <weft/clock.h>
 #include <weft/condition.h>
 #include <weft/context.h>

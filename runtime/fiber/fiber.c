@@ -126,6 +126,7 @@ static void scheduler_new(weft_reactor *reactor)
     scheduler = weft_alloc_zeroed(sizeof *scheduler);
     scheduler->current = &scheduler->thread;
     weft__reactor_set_fiber_room(reactor, &room);
+    weft__thread.in_fiber = inside;
 }
 
 static weft_error *make_ready_for_fibers(const weft_place *place)

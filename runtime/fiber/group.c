@@ -52,7 +52,7 @@ weft_group *weft_group_unref(weft_group *group)
 /* Whose cancel holds in it, its own or that of a scope further out; NULL. */
 static const weft_scope *cancelled_by(const weft_group *group)
 {
-    return group->scope->effective;
+    return weft__scope_in_force(group->scope);
 }
 
 /* A failure that is not what the group comes to. */
@@ -327,6 +327,7 @@ static weft_result outcome_of(const weft_group *group, weft_result result, const
 weft_result weft_group_leave_at(weft_group **variable, weft_result result, const weft_place *place)
 {
     weft_group *group = *variable;
+    weft_scope *scope;
 
     if (!group || !may_leave(group))
         return result;
@@ -336,7 +337,8 @@ weft_result weft_group_leave_at(weft_group **variable, weft_result result, const
         result = weft_await_at(result.value, place);
     result = leave_with(group, result);
     wait_for_fibers(group, place);
-    result = outcome_of(group, weft_scope_leave(take_scope(group), result), place);
+    scope = take_scope(group);
+    result = outcome_of(group, weft_scope_leave(&scope, result), place);
     weft_group_unref(group);
     return result;
 }
