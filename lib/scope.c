@@ -2,13 +2,14 @@
  *
  * Each scope knows whose cancel holds in it: the outermost that was cancelled of itself and those around it, up to a shield
  * that is closed. The outermost, because what is in it has to be left anyway: a scope further in would take the cancel for
- * its own, and its fiber begin another wait only to be interrupted again. That is written down when a scope is cancelled, for
- * everything inside, so that a wait has one pointer to look at. What is inside a scope that was cancelled before was told
- * already: there only that scope is made to lead on to the new one (as in a union of sets), so that a thousand scopes in one
- * another that are cancelled from the inside out cost a thousand steps and not half a million.
+ * its own, and its fiber begin another wait only to be interrupted again. That is written down when a scope is cancelled,
+ * for everything inside, so that a wait has one pointer to look at. What is inside a scope that was cancelled before was
+ * told already: there only that scope is made to lead on to the new one (as in a union of sets), so that a thousand scopes
+ * in one another that are cancelled from the inside out cost a thousand steps and not half a million.
  *
- * A scope is in the tree as long as somebody is inside: its owner, tasks for which it is the innermost, or scopes. Then so are
- * those around it, and what `effective` and `parent` point to is alive. Nobody can come to a scope in which nobody is. */
+ * A scope is in the tree as long as somebody is inside: its owner, tasks for which it is the innermost, or scopes. Then so
+ * are those around it, and what `effective` and `parent` point to is alive. Nobody can come to a scope in which nobody is.
+ * */
 #include <assert.h>
 #include <weft/log.h>
 
@@ -194,8 +195,8 @@ static bool reach(weft_scope *scope, weft_scope *by, struct found *found)
     return !known;
 }
 
-/* Cancellers may start tasks and cancel, but no task runs here that has waited before. So those who are to be told stay where
- * they are, once they are written down. */
+/* Cancellers may start tasks and cancel, but no task runs here that has waited before. So those who are to be told stay
+ * where they are, once they are written down. */
 void weft__scope_enforce(weft_scope *top, weft_scope *by)
 {
     struct found found = {0};
@@ -333,8 +334,8 @@ static void leave_forgotten(struct weft__task *task)
         scope->keeper->forgotten(scope->keeper);
         return;
     }
-    weft_log_error("misuse: the scope entered at %s:%d %s was not left by the fiber %s", scope->place->file, scope->place->line,
-                   scope->place->function, task->name);
+    weft_log_error("misuse: the scope entered at %s:%d %s was not left by the fiber %s", scope->place->file,
+                   scope->place->line, scope->place->function, task->name);
     step_out(task);
 }
 

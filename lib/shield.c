@@ -1,10 +1,10 @@
 /* Shields: where cancels from outside wait, for how long, and who is told.
  *
- * A cancel of a scope further out stops at the first closed shield on its way in. A cancel of a fiber itself comes from outside
- * all of its scopes, so it stops at the outermost of its closed shields; until it is let through it stays in the fiber's
- * deferred. A shield begins to count with the first cancel that comes to it. After the soft time it lets one through to its
- * owner; after the hard time it is open: it counts as if it were not there, and a cancel of its owner that has come to it comes
- * out of each wait. What it lets through may come to the next shield further in, which begins to count then.
+ * A cancel of a scope further out stops at the first closed shield on its way in. A cancel of a fiber itself comes from
+ * outside all of its scopes, so it stops at the outermost of its closed shields; until it is let through it stays in the
+ * fiber's deferred. A shield begins to count with the first cancel that comes to it. After the soft time it lets one through
+ * to its owner; after the hard time it is open: it counts as if it were not there, and a cancel of its owner that has come
+ * to it comes out of each wait. What it lets through may come to the next shield further in, which begins to count then.
  *
  * The shield's one timer runs for whatever is next: the word in the log, the soft or the hard time. */
 #include <stdio.h>
@@ -48,8 +48,9 @@ static void log_held(const weft_scope *shield, int64_t nanoseconds)
     weft_error_print(shield->holding.first, cancellation, sizeof cancellation);
     if (waits)
         snprintf(wait, sizeof wait, ", which waits at %s:%d %s", at->file, at->line, at->function);
-    weft_log_at(WEFT_LOG_WARN, place, "the shield entered at %s:%d %s has held a cancel back for %g s from the fiber %s%s: %s",
-                place->file, place->line, place->function, (double)nanoseconds / 1e9, task->name, wait, cancellation);
+    weft_log_at(WEFT_LOG_WARN, place,
+                "the shield entered at %s:%d %s has held a cancel back for %g s from the fiber %s%s: %s", place->file,
+                place->line, place->function, (double)nanoseconds / 1e9, task->name, wait, cancellation);
     if (!runs)
         weft__context_swap(previous);
 }
@@ -251,8 +252,8 @@ static void stop_holding(weft_scope *shield)
         tell(shield, held);
 }
 
-/* The cancel that it has held back comes out of the next wait now, if it has not come out before. The timer runs on for those
- * of others who are still inside. */
+/* The cancel that it has held back comes out of the next wait now, if it has not come out before. The timer runs on for
+ * those of others who are still inside. */
 void weft__shield_left(weft_scope *shield)
 {
     struct weft__task *task = shield->owner;

@@ -1,11 +1,12 @@
 /* Tasks: waiting, being woken, being cancelled, ending.
  *
- * What a task waits for is only borrowed: its entry there goes when that is fired, or orphaned. Waking puts it into the ready
- * queue; the result lies in the task until its turn, so a value that was delivered wins over a cancel that comes before it.
+ * What a task waits for is only borrowed: its entry there goes when that is fired, or orphaned. Waking puts it into the
+ * ready queue; the result lies in the task until its turn, so a value that was delivered wins over a cancel that comes
+ * before it.
  *
- * Two kinds of cancel reach a task. One of its deferred is asked once and interrupts one wait: when it finds the task between
- * two waits, or shielded, it stays in the task's deferred until a wait takes it out. One of a scope interrupts every wait
- * inside: so it need not be kept anywhere, each wait looks whether there is one. */
+ * Two kinds of cancel reach a task. One of its deferred is asked once and interrupts one wait: when it finds the task
+ * between two waits, or shielded, it stays in the task's deferred until a wait takes it out. One of a scope interrupts every
+ * wait inside: so it need not be kept anywhere, each wait looks whether there is one. */
 #include <assert.h>
 #include <weft/log.h>
 

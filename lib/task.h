@@ -53,7 +53,8 @@ struct weft__task {
 
 /* ---- life ---- */
 
-/* A new task of the current thread, running, in the current context and scope. Its `runnable.run` is for the caller to set. */
+/* A new task of the current thread, running, in the current context and scope. Its `runnable.run` is for the caller to set.
+ * */
 static inline void weft__task_begin(struct weft__task *task, const char *name, const weft_place *place);
 /* Right before it ends, while it still is the current one: task->result is set. Leaves its scopes, and looks whether it has
  * swallowed a cancel. */
@@ -103,8 +104,8 @@ void weft__task_keeps(weft_deferred *deferred);
 /* A shield is closed, or is so no more. */
 WEFT_INTERNAL void weft__task_shield(struct weft__task *task);
 WEFT_INTERNAL void weft__task_unshield(struct weft__task *task);
-/* What ran in `scope`, or the whole task (NULL), has come to a success: counts and logs it if a cancel came out of one of its
- * waits. */
+/* What ran in `scope`, or the whole task (NULL), has come to a success: counts and logs it if a cancel came out of one of
+ * its waits. */
 WEFT_INTERNAL void weft__task_succeeded(struct weft__task *task, const weft_scope *scope);
 /* The outline part of weft__task_ending. */
 WEFT_INTERNAL void weft__task_ending_slowly(struct weft__task *task);

@@ -1,4 +1,5 @@
-/* Shields: what they hold back, for how long, and what is told of it; and what is counted of cancels. Time is a test clock's. */
+/* Shields: what they hold back, for how long, and what is told of it; and what is counted of cancels. Time is a test
+ * clock's. */
 #include "tests/support/test.h"
 #include "tests/support/values.h"
 

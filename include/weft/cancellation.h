@@ -2,9 +2,9 @@
  * for had stopped, and how many were held back by a shield, or swallowed.
  *
  * A cancel is asked of a fiber, through its deferred, or of a scope (weft/scope.h). A fiber, also a driven computation, has
- * stopped when it has ended; a scope when the fiber that entered it has left it. Times are those of the thread's clock at the
- * beginning of a turn of its loop (weft_clock_recent), so that a cancel pays for no clock reading: what stops within the turn
- * in which it was asked to has taken 0 ns. Without a clock every time is 0. */
+ * stopped when it has ended; a scope when the fiber that entered it has left it. Times are those of the thread's clock at
+ * the beginning of a turn of its loop (weft_clock_recent), so that a cancel pays for no clock reading: what stops within the
+ * turn in which it was asked to has taken 0 ns. Without a clock every time is 0. */
 #ifndef WEFT_CANCELLATION_H
 #define WEFT_CANCELLATION_H
 
@@ -14,8 +14,8 @@ WEFT_BEGIN
 
 enum { WEFT_DURATION_BUCKETS = 48 };
 
-/* Durations in nanoseconds. Bucket 0 counts those of 0; bucket i those from 2^(i-1) up to, not including, 2^i; the last one also
- * whatever is longer. */
+/* Durations in nanoseconds. Bucket 0 counts those of 0; bucket i those from 2^(i-1) up to, not including, 2^i; the last one
+ * also whatever is longer. */
 typedef struct weft_durations {
     uint64_t count;
     uint64_t sum;
