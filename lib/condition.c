@@ -9,7 +9,8 @@
 #include <weft/condition.h>
 
 #include "lib/deferred.h"
-#include "lib/waiters.h"
+#include "lib/tokens.h"
+#include "lib/waits.h"
 
 enum reason {
     NOTIFIED,
@@ -67,7 +68,7 @@ static weft_result take(weft_result grant, void *arg)
     enum reason reason = (enum reason)(intptr_t)waiter->carried.value;
     weft_result outcome = outcome_of(waiter, reason);
 
-    (void)grant;
+    weft__holders_grant(grant.value, waiter->deferred);
     if (reason == NOTIFIED && weft_failed(outcome))
         weft_condition_notify(condition, 1);
     weft__waiter_fire(waiter, outcome);
@@ -128,6 +129,20 @@ static weft_cancel_outcome cancel(weft_deferred *deferred, void *arg)
     }
     return WEFT_CANCEL_LATER;
 }
+
+/* Until it is notified, somebody unknown is to do that; then it waits for the lock. */
+static void name_holders(void *arg, struct weft__waits *waits)
+{
+    const struct weft__waiter *waiter = arg;
+    const weft_condition *condition = waiter->owner;
+
+    if (waiter->line == &condition->taking)
+        weft__tokens_name_holders((const void *)condition->lock, waits);
+    else
+        weft__waits_what(waits, "notification");
+}
+
+const struct weft__wait_kind weft__condition_waits = {cancel, name_holders};
 
 weft_deferred *weft_condition_wait_at(weft_condition *condition, const weft_place *place)
 {

@@ -350,17 +350,33 @@ weft_deferred *weft__deferred_waited_for(const weft_deferred *d)
     return (d->flags & (WEFT__FOLLOWS | WEFT__DONE)) == WEFT__FOLLOWS ? d->followed.task->awaited : NULL;
 }
 
+static const struct weft__entry *last_entry(const weft_deferred *d)
+{
+    if (d->more)
+        return &d->more->entries[d->more->used - 1];
+    return inline_used(d) ? &d->entries[inline_used(d) - 1] : NULL;
+}
+
 /* The outer deferred that waits for `d`, which is consumed; NULL when it is something else that does. Whoever consumes one
  * comes last. */
 static const weft_deferred *outer_of(const weft_deferred *d)
 {
-    const struct weft__entry *last = NULL;
+    const struct weft__entry *last = last_entry(d);
 
-    if (d->more)
-        last = &d->more->entries[d->more->used - 1];
-    else if (inline_used(d))
-        last = &d->entries[inline_used(d) - 1];
     return last && last->on_value == to_outer ? last->arg : NULL;
+}
+
+void *weft__deferred_consumed_by(const weft_deferred *d, weft_callback_fn *fn)
+{
+    enum { STEPS = 8 };
+
+    for (int i = 0; i < STEPS && d && d->flags & WEFT__CONSUMED; i++, d = outer_of(d)) {
+        const struct weft__entry *last = last_entry(d);
+
+        if (last && last->on_value == fn)
+            return last->arg;
+    }
+    return NULL;
 }
 
 /* Goes down from `inner` and up from `d` in turn, since either way may be long: a queue in which each waits for the one before

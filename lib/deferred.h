@@ -33,6 +33,7 @@ enum weft__deferred_flag {
     WEFT__REPORTED = 1 << 12,  /* done: its error was told already, at the end of a loop */
     WEFT__SHIELDED = 1 << 13,  /* a task's: a cancel goes no further, for now */
     WEFT__INTERRUPTED = 1 << 14, /* a task's: a cancel of it has gone on to what it waits for */
+    WEFT__GRANT = 1 << 15,     /* it got a grant, and whoever awaits that is to be noted: lib/holders.h */
 };
 
 struct weft_deferred {
@@ -79,10 +80,15 @@ WEFT_INTERNAL void weft__deferred_cancel_again(weft_deferred *deferred, weft_err
 /* Whether a cancel of `deferred` now would reach somebody whom none has reached before. */
 WEFT_INTERNAL bool weft__deferred_can_be_stopped(weft_deferred *deferred);
 
+/* The argument with which `fn` has consumed it, or the one that waits for it, a few such steps up; NULL: somebody else has. */
+WEFT_INTERNAL void *weft__deferred_consumed_by(const weft_deferred *deferred, weft_callback_fn *fn);
 /* What `deferred` waits for; NULL when it is done, or pending by itself. */
 WEFT_INTERNAL weft_deferred *weft__deferred_waited_for(const weft_deferred *deferred);
 /* How many pairs of callbacks, and waiting fibers, have not had their turn; and the first deferred that waits, or NULL. */
 size_t weft__deferred_count_callbacks(const weft_deferred *deferred, const weft_deferred **outer);
+struct weft__text;
+/* What a dump says of it behind where it was made: state, where it was fired, result or reason, who waits. */
+WEFT_INTERNAL void weft__deferred_describe(struct weft__text *text, const weft_deferred *deferred);
 /* Whether `inner` is `deferred`, or waits for it in the end: then `deferred` must not wait for `inner`. */
 WEFT_INTERNAL bool weft__deferred_waits_for(const weft_deferred *inner, const weft_deferred *deferred);
 

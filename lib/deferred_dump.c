@@ -71,6 +71,15 @@ static void add_waiters(struct weft__text *text, const weft_deferred *d)
     }
 }
 
+void weft__deferred_describe(struct weft__text *text, const weft_deferred *d)
+{
+    add_state(text, d);
+    add_fired(text, d);
+    add_cancellation(text, d);
+    add_result(text, d);
+    add_waiters(text, d);
+}
+
 size_t weft_deferred_dump(const weft_deferred *d, char *bytes, size_t size)
 {
     const char *before = "deferred made at ";
@@ -81,11 +90,7 @@ size_t weft_deferred_dump(const weft_deferred *d, char *bytes, size_t size)
         weft__text_add(&text, "%s", before);
         weft__text_add_place(&text, d->made_at);
         weft__text_add(&text, ": ");
-        add_state(&text, d);
-        add_fired(&text, d);
-        add_cancellation(&text, d);
-        add_result(&text, d);
-        add_waiters(&text, d);
+        weft__deferred_describe(&text, d);
     }
     return text.length;
 }

@@ -10,8 +10,8 @@
 #include "lib/uthash.h"
 
 struct weft_linearizer_grant {
+    struct weft__tokens tokens; /* first */
     weft_linearizer *linearizer;
-    struct weft__tokens tokens;
     UT_hash_handle hh;
     char key[];
 };

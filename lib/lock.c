@@ -5,8 +5,8 @@
 #include "lib/tokens.h"
 
 struct weft_lock {
+    struct weft__tokens tokens; /* first: see lib/tokens.h */
     size_t references; /* holders need none: it lives while it is held */
-    struct weft__tokens tokens;
 };
 
 /* ---- life ---- */

@@ -10,6 +10,7 @@
 #include <assert.h>
 
 #include "lib/many.h"
+#include "lib/waits.h"
 
 /* ---- items that are waited for ---- */
 
@@ -150,6 +151,22 @@ static weft_cancel_outcome cancelled(weft_deferred *deferred, void *arg)
     weft__many_release(many);
     return weft_deferred_get_state(deferred) == WEFT_PENDING ? WEFT_CANCEL_LATER : WEFT_CANCEL_DONE;
 }
+
+static void name_members(void *arg, struct weft__waits *waits)
+{
+    const struct weft__many *many = arg;
+
+    if (many->rules->first_wins || (many->rules->shares && many->flags & WEFT_LIST_FIRE_ON_ONE_CALLBACK))
+        weft__waits_any(waits);
+    for (size_t i = 0; i < many->results.count; i++) {
+        weft_deferred *member = waited_for(many, i);
+
+        if (member)
+            weft__waits_deferred(waits, member);
+    }
+}
+
+const struct weft__wait_kind weft__many_waits = {cancelled, name_members};
 
 static weft_result arrive(struct weft__many *many, size_t index, weft_deferred *member, weft_result result)
 {

@@ -13,6 +13,7 @@ struct weft__many;
 
 struct weft__many_rules {
     bool shares; /* members keep their results: they are not consumed */
+    bool first_wins; /* one value is enough */
     /* A member ended. Owns `result`, returns what stays in the member. `member` is NULL when there is none that the result
      * could stay in: a value returned at once, or the misuse of a deferred that is somebody else's. */
     weft_result (*arrived)(struct weft__many *many, size_t index, weft_deferred *member, weft_result result);

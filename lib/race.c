@@ -44,7 +44,8 @@ static weft_result race_completed(struct weft__many *many)
 
 weft_deferred *weft_race_at(weft_deferred *const *deferreds, size_t count, const weft_place *place)
 {
-    static const struct weft__many_rules rules = {.arrived = race_arrived, .completed = race_completed};
+    static const struct weft__many_rules rules = {
+        .first_wins = true, .arrived = race_arrived, .completed = race_completed};
 
     if (!count)
         return weft_deferred_with_at(

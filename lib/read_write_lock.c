@@ -10,10 +10,13 @@
 #include <string.h>
 
 #include "lib/uthash.h"
+#include "lib/holders.h"
 #include "lib/waiters.h"
+#include "lib/waits.h"
 
 /* A key. It is its own grant: readers all have the same, and it is never held by both kinds. */
 struct weft_read_write_grant {
+    struct weft__holders holders; /* first */
     weft_read_write_lock *lock;
     struct weft__waiters line;
     size_t readers; /* that hold it */
@@ -95,6 +98,7 @@ static void let_in(weft_read_write_grant *key)
     key->letting_in = true;
     while ((waiter = key->line.first) && can_go(key, waiter->carried.type)) {
         hold(key, waiter->carried.type);
+        weft__holders_grant(&key->holders, waiter->deferred);
         weft__waiter_fire(waiter, waiter->carried);
     }
     key->letting_in = false;
@@ -103,6 +107,7 @@ static void let_in(weft_read_write_grant *key)
 
 void weft_read_write_lock_release(weft_read_write_grant *grant)
 {
+    weft__holders_release(&grant->holders);
     if (grant->writing)
         grant->writing = false;
     else
@@ -147,15 +152,30 @@ static weft_cancel_outcome cancel(weft_deferred *deferred, void *arg)
     return WEFT_CANCEL_DONE;
 }
 
+/* Who stands further ahead waits for the same. */
+static void name_holders(void *arg, struct weft__waits *waits)
+{
+    const struct weft__waiter *waiter = arg;
+    const weft_read_write_grant *key = waiter->owner;
+
+    weft__waits_what(waits, waiter->carried.type->name);
+    weft__waits_holders(waits, &key->holders, key->writing ? 1 : key->readers);
+}
+
+const struct weft__wait_kind weft__read_write_waits = {cancel, name_holders};
+
 static weft_deferred *acquire(weft_read_write_lock *lock, const char *name, const weft_type *type, const weft_place *place)
 {
     weft_read_write_grant *key = find_or_add(lock, name);
     weft_result grant = weft_own(key, type);
+    weft_deferred *deferred;
 
     if (key->line.first || !can_go(key, type))
         return weft__waiters_join(&key->line, cancel, key, grant, place);
     hold(key, type);
-    return weft_deferred_with_at(grant, place);
+    deferred = weft_deferred_with_at(grant, place);
+    deferred->flags |= WEFT__GRANT;
+    return deferred;
 }
 
 weft_deferred *weft_read_write_lock_read_at(weft_read_write_lock *lock, const char *key, const weft_place *place)

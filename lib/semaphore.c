@@ -5,8 +5,8 @@
 #include "lib/tokens.h"
 
 struct weft_semaphore {
+    struct weft__tokens tokens; /* first */
     size_t references; /* holders need none: it lives while a token is held */
-    struct weft__tokens tokens;
 };
 
 /* ---- life ---- */

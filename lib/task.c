@@ -11,6 +11,7 @@
 #include <weft/log.h>
 
 #include "lib/cancellation.h"
+#include "lib/holders.h"
 #include "lib/task.h"
 
 static const char *const nobodys = "a deferred is awaited that somebody else waits for, or waited for";
@@ -233,6 +234,20 @@ static weft_result wake(weft_result result, void *arg)
     return weft_ok(NULL);
 }
 
+uint64_t weft__task_awaiting(const weft_deferred *deferred)
+{
+    const struct weft__task *task = weft__deferred_consumed_by(deferred, wake);
+
+    return task ? task->number : 0;
+}
+
+const struct weft__task *weft__task_of(const weft_deferred *deferred)
+{
+    if (!weft__deferred_pending(deferred) || !(deferred->flags & WEFT__FOLLOWS))
+        return NULL;
+    return deferred->followed.task;
+}
+
 /* The wait was interrupted by a scope's cancel, and ended as cancelled: whatever the canceller has made of that, it is that
  * scope's, and no other's, to take. */
 static weft_result attribute(weft_result failure, const weft_scope *by)
@@ -292,7 +307,14 @@ static void forget_interruptions(struct weft__task *task)
 
 static bool take_if_ready(struct weft__task *task, weft_deferred *deferred, const weft_place *place)
 {
-    return weft__deferred_ready(deferred) && is_over(task, deferred, weft_deferred_take_result(deferred), place);
+    weft_result result;
+
+    if (!weft__deferred_ready(deferred))
+        return false;
+    result = weft_deferred_take_result(deferred);
+    if (__builtin_expect(deferred->flags & WEFT__GRANT, 0))
+        weft__holders_took(result, task->number);
+    return is_over(task, deferred, result, place);
 }
 
 static bool refuse(struct weft__task *task, weft_deferred *deferred, const char *why, const weft_place *place)

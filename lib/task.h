@@ -14,6 +14,7 @@ enum weft__task_state {
     WEFT__TASK_RUNNING, /* or has started the one that runs, and so on */
     WEFT__TASK_NEW,     /* in the ready queue, for the first time */
     WEFT__TASK_READY,   /* in the ready queue */
+    WEFT__TASK_YIELDING, /* the same, and it waits for nothing else */
     WEFT__TASK_PARKED,
     WEFT__TASK_ENDED,
     WEFT__TASK_ABANDONED, /* its reactor was freed: it never runs again */
@@ -37,6 +38,7 @@ struct weft__task {
 
     weft_deferred *deferred;        /* of its result: a reference; NULL while nobody can have asked for it */
     weft_result result;             /* of the wait, then its own */
+    uint64_t number;                /* how many the thread has begun until then; never used again */
     const char *name;
     const weft_place *started_at;
     int64_t since;                  /* when it began to wait, by its thread's clock */
@@ -51,10 +53,16 @@ struct weft__task {
     struct weft__task *newer;
 };
 
+/* What fibers tell of themselves to whoever lists tasks. */
+struct weft__stackful {
+    weft_cancel_fn *sleep;                        /* the canceller of what a sleeping one waits for */
+    /* Its size; in `*peak` how much of it was ever used, 0 when that is not known. 0: it has none. */
+    size_t (*stack)(const struct weft__task *task, size_t *peak);
+};
+
 /* ---- life ---- */
 
-/* A new task of the current thread, running, in the current context and scope. Its `runnable.run` is for the caller to set.
- * */
+/* A new task of the current thread, running, in the current context and scope. Its `runnable.run` is for the caller to set. */
 static inline void weft__task_begin(struct weft__task *task, const char *name, const weft_place *place);
 /* Right before it ends, while it still is the current one: task->result is set. Leaves its scopes, and looks whether it has
  * swallowed a cancel. */
@@ -89,6 +97,11 @@ static inline void weft__task_ready(struct weft__task *task, enum weft__task_sta
     task->state = (uint8_t)state;
     weft__ready_push(&weft__thread.ready, &task->runnable);
 }
+
+/* The number of the task that waits for `deferred`, or for what waits for it; 0: none does, so far as one can see. */
+WEFT_INTERNAL uint64_t weft__task_awaiting(const weft_deferred *deferred);
+/* The task whose result is to come to `deferred`; NULL when it is no task's, or has it. */
+WEFT_INTERNAL const struct weft__task *weft__task_of(const weft_deferred *deferred);
 
 /* ---- cancelling ---- */
 
@@ -135,6 +148,7 @@ static inline void weft__task_begin(struct weft__task *task, const char *name, c
     task->holding = false;
     task->shields = 0;
     task->deferred = NULL;
+    task->number = ++thread->tasks.begun;
     task->name = name;
     task->started_at = place;
     task->cancelled_at = NULL;

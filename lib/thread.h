@@ -27,6 +27,8 @@ struct weft__thread {
     struct {
         struct weft__task *newest;
         size_t count;
+        uint64_t begun;           /* ever */
+        const struct weft__stackful *stackful; /* of those with a stack of their own; NULL: there are none */
     } tasks;                      /* those that have not ended */
     weft_live_counts live;
     struct weft__slab deferreds;

@@ -8,18 +8,29 @@
 #include <assert.h>
 
 #include "lib/deferred.h"
+#include "lib/waits.h"
 
 void weft__tokens_init(struct weft__tokens *tokens, size_t limit, weft_result grant)
 {
     *tokens = (struct weft__tokens){.left = limit, .limit = limit, .grant = grant};
 }
 
+/* A function of its own, as it tells what its deferred waits for. */
+static weft_cancel_outcome leave(weft_deferred *deferred, void *waiter)
+{
+    return weft__waiter_cancel(deferred, waiter);
+}
+
 weft_deferred *weft__tokens_acquire(struct weft__tokens *tokens, const weft_place *place)
 {
+    weft_deferred *deferred;
+
     if (!tokens->left || tokens->line.first)
-        return weft__waiters_join(&tokens->line, weft__waiter_cancel, NULL, weft_ok(NULL), place);
+        return weft__waiters_join(&tokens->line, leave, tokens, weft_ok(NULL), place);
     tokens->left--;
-    return weft_deferred_with_at(tokens->grant, place);
+    deferred = weft_deferred_with_at(tokens->grant, place);
+    deferred->flags |= WEFT__GRANT;
+    return deferred;
 }
 
 static void hand_over(struct weft__tokens *tokens)
@@ -27,6 +38,7 @@ static void hand_over(struct weft__tokens *tokens)
     tokens->granting = true;
     while (tokens->left && tokens->line.first) {
         tokens->left--;
+        weft__holders_grant(&tokens->holders, tokens->line.first->deferred);
         weft__waiter_fire(tokens->line.first, tokens->grant);
     }
     tokens->granting = false;
@@ -35,6 +47,7 @@ static void hand_over(struct weft__tokens *tokens)
 bool weft__tokens_release(struct weft__tokens *tokens)
 {
     assert(weft__tokens_held(tokens));
+    weft__holders_release(&tokens->holders);
     tokens->left++;
     if (tokens->granting)
         return false;
@@ -42,6 +55,22 @@ bool weft__tokens_release(struct weft__tokens *tokens)
         hand_over(tokens);
     return tokens->left == tokens->limit;
 }
+
+/* ---- who is waited for ---- */
+
+void weft__tokens_name_holders(const struct weft__tokens *tokens, struct weft__waits *waits)
+{
+    weft__waits_what(waits, tokens->grant.type->name);
+    weft__waits_any(waits);
+    weft__waits_holders(waits, &tokens->holders, tokens->limit - tokens->left);
+}
+
+static void name_holders(void *arg, struct weft__waits *waits)
+{
+    weft__tokens_name_holders(((const struct weft__waiter *)arg)->owner, waits);
+}
+
+const struct weft__wait_kind weft__tokens_waits = {leave, name_holders};
 
 /* ---- running something with a token ---- */
 

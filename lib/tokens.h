@@ -2,13 +2,16 @@
  *
  * So many may be held at once; those who come later stand in line. A token given back goes to the first in line and is
  * never free in between. What a holder gets is `grant`, a result that owns a token: dropping it must come to
- * weft__tokens_release. Whoever owns the tokens stays alive while one of them is held. */
+ * weft__tokens_release, and what it points to begins with the tokens. Whoever owns them stays alive while one of them is
+ * held. */
 #ifndef WEFT_LIB_TOKENS_H
 #define WEFT_LIB_TOKENS_H
 
+#include "lib/holders.h"
 #include "lib/waiters.h"
 
 struct weft__tokens {
+    struct weft__holders holders; /* first */
     struct weft__waiters line;
     size_t left; /* not held: those that are on their way to waiters count */
     size_t limit;
@@ -27,6 +30,10 @@ WEFT_INTERNAL bool weft__tokens_release(struct weft__tokens *tokens);
 /* Acquires, calls fn(arg), releases when its result is there, and passes that on. */
 WEFT_INTERNAL weft_deferred *weft__tokens_run(struct weft__tokens *tokens, weft_result (*fn)(void *arg), void *arg,
                                               const weft_place *place) WEFT_MUST_USE;
+
+struct weft__waits;
+/* For who stands in line, or behind somebody who does: see lib/waits.h. */
+WEFT_INTERNAL void weft__tokens_name_holders(const struct weft__tokens *tokens, struct weft__waits *waits);
 
 static inline bool weft__tokens_held(const struct weft__tokens *tokens)
 {

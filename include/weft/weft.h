@@ -12,6 +12,7 @@
 #include <weft/context.h>
 #include <weft/deferred.h>
 #include <weft/driver.h>
+#include <weft/dump.h>
 #include <weft/error.h>
 #include <weft/event.h>
 #include <weft/fiber.h>

@@ -79,6 +79,7 @@ static inline __attribute__((always_inline)) void switch_to(struct fiber *to)
 }
 
 static void fiber_run(struct weft__runnable *runnable);
+static void begin_fiber(struct weft__runnable *runnable);
 
 /* Leaves the current fiber, which waits or is in the ready queue, for whoever is next. Inlined too: each frame of a parked fiber
  * is a cache line more to come back to. */
@@ -119,14 +120,28 @@ static void scheduler_free(void)
     scheduler = NULL;
 }
 
+static weft_cancel_outcome sleep_cancel(weft_deferred *deferred, void *arg);
+
+static size_t stack_of(const struct weft__task *task, size_t *peak)
+{
+    const struct fiber *fiber = (const struct fiber *)task;
+
+    if (task->runnable.run != fiber_run && task->runnable.run != begin_fiber)
+        return 0;
+    *peak = weft__stack_peak(&scheduler->stacks, fiber->stack);
+    return fiber->stack->size - scheduler->stacks.guard;
+}
+
 static void scheduler_new(weft_reactor *reactor)
 {
+    static const struct weft__stackful stackful = {sleep_cancel, stack_of};
     static const struct weft__fiber_room room = {inside, scheduler_free};
 
     scheduler = weft_alloc_zeroed(sizeof *scheduler);
     scheduler->current = &scheduler->thread;
     weft__reactor_set_fiber_room(reactor, &room);
     weft__thread.in_fiber = inside;
+    weft__thread.tasks.stackful = &stackful;
 }
 
 static weft_error *make_ready_for_fibers(const weft_place *place)
@@ -237,8 +252,6 @@ static WEFT__SWITCHES weft_deferred *start(struct fiber *fiber, const weft_place
     weft_context_unref(context);
     return deferred;
 }
-
-static void begin_fiber(struct weft__runnable *runnable);
 
 static weft_deferred *start_soon(struct fiber *fiber, const weft_place *place)
 {
@@ -376,7 +389,7 @@ WEFT__SWITCHES weft_result weft_yield_at(const weft_place *place)
     if (!self)
         return outside_a_fiber(place, "weft_yield");
     self->task.place = place;
-    weft__task_ready(&self->task, WEFT__TASK_READY);
+    weft__task_ready(&self->task, WEFT__TASK_YIELDING);
     park(self);
     cancellation = weft__task_interruption(&self->task, place);
     return __builtin_expect(cancellation != NULL, 0) ? weft_fail(cancellation) : weft_ok(NULL);
