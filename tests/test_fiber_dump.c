@@ -96,7 +96,7 @@ Test(fiber_dump, tells_name_state_place_origin_and_what_is_waited_for)
     awaited = weft_deferred_new_at(NULL, NULL, &at_db);
     fiber = spawn(await_borrowed, awaited, "reader");
     expect_in_dump("1 fiber\n1 reader: waiting for ");
-    expect_in_dump(" s, at a.c:1 a\n    started at main.c:1 main\n    stack of 128 KiB");
+    expect_in_dump(" s, at a.c:1 a\n    started at main.c:1 main\n    stack of 112 KiB, ");
     expect_in_dump("\n    waits for the deferred made at db.c:7 query: pending, 1 callback waiting, handed over\n");
     weft_deferred_callback(awaited, weft_ok(NULL));
     expect_in_dump("1 reader: ready, at a.c:1 a\n");
@@ -241,12 +241,12 @@ static weft_result sleep_twice(void *unused)
 static weft_result sleep_shielded(void *unused)
 {
     weft_scope *outer = weft_scope_enter_at((weft_scope_options){.timeout = 1e6}, &at_b);
-    weft_scope *shield = weft_shield_enter_at(&at_c);
+    weft_scope *shield = weft_shield_enter_at((weft_shield_options){.soft = 0}, &at_c);
     weft_result result = weft_sleep_at(0.01, &at_a);
 
     (void)unused;
-    result = weft_scope_leave(shield, result);
-    return weft_scope_leave(outer, result);
+    result = weft_scope_leave(&shield, result);
+    return weft_scope_leave(&outer, result);
 }
 
 Test(fiber_dump, tells_who_cancelled_a_fiber_and_where_the_cancel_came_out)
@@ -285,8 +285,12 @@ static weft_result sleep_short(void *unused)
 
 static weft_result note_scope(void *scope)
 {
-    *(weft_scope **)scope = weft_scope_ref(weft_scope_enter_at((weft_scope_options){.move_on = true}, &at_b));
-    return weft_scope_leave(*(weft_scope **)scope, weft_shield_at(sleep_short, NULL, &at_c));
+    weft_scope *entered = weft_scope_enter_at((weft_scope_options){.move_on = true}, &at_b);
+    weft_result result;
+
+    *(weft_scope **)scope = weft_scope_ref(entered);
+    result = weft_shield_at(sleep_short, NULL, &at_c);
+    return weft_scope_leave(&entered, result);
 }
 
 Test(fiber_dump, tells_why_a_scope_was_cancelled)

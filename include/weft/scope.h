@@ -110,8 +110,7 @@ WEFT_API weft_result weft_shield_with_at(weft_fiber_fn *fn, void *arg, weft_shie
 WEFT_API weft_scope *weft_shield_enter_at(weft_shield_options options, const weft_place *place) WEFT_MUST_USE;
 
 /* A shield that holds a cancel back for longer than that is told of once, at warn level, in the context of its fiber: where
- * it was entered, who waits where, and what for. Seconds, 1 at first; 0: never. Process-wide; set it before threads start.
- * */
+ * it was entered, who waits where, and what for. Seconds, 1 at first; 0: never. Process-wide; set it before threads start. */
 WEFT_API void weft_shield_set_limit(double seconds);
 
 /* ---- asking ---------------------------------------------------------------------------------------------------------------- */

@@ -63,7 +63,8 @@ static inline void weft__switch(void **from, void *to)
                      "movq %%rsp, 16(%%rdi)\n\t"
                      "movq 16(%%rsi), %%rsp\n\t" WEFT__CFI(".cfi_remember_state\n\t.cfi_undefined %%rip\n\t")
                      "movq 8(%%rsi), %%rbp\n\t"
-                     "jmpq *(%%rsi)\n" WEFT__CFI("\t.cfi_restore_state\n")
+                     "jmpq *(%%rsi)\n\t" WEFT__CFI(".cfi_restore_state\n\t")
+                     "nop\n" /* unwinders look up the byte before a return address */
                      "1:\n\t"
                      "endbr64"
                      : "+D"(saved), "+S"(to), "+d"(from)
