@@ -23,7 +23,7 @@ struct weft__thread {
     uint64_t steps;               /* switches and turns, so that another thread sees whether this one gets on */
     bool draining;                /* that, by weft_run_ready */
     struct weft__task *task;      /* the one that runs; NULL: none does */
-    bool (*in_fiber)(void);       /* whether the stack is that of one; NULL: there are none */
+    struct weft__task *stack_of;  /* the fiber whose stack it stands on; NULL: its own */
     struct {
         struct weft__task *newest;
         size_t count;

@@ -114,8 +114,7 @@ class Task:
         return self.task.cast(type_in('struct fiber', 'weft_spawn_at').pointer())
 
     def has_the_processor(self):
-        fiber, scheduler = self.fiber(), static_of_fibers('scheduler')
-        return fiber is not None and int(scheduler) and int(scheduler['current']) == int(fiber)
+        return int(self.thread['stack_of']) == int(self.task)
 
 
 def tasks():

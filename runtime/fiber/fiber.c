@@ -32,8 +32,7 @@ struct fiber {
 /* One thread's fibers. */
 struct scheduler {
     struct fiber thread; /* stands for the thread's own stack */
-    struct fiber *current;
-    struct fiber *previous; /* who switched to the current one */
+    struct fiber *ended; /* one that nobody has buried yet; NULL */
     struct weft__stacks stacks;
 };
 
@@ -58,24 +57,19 @@ static __attribute__((noinline)) void switch_specially(struct fiber *from, struc
     }
 }
 
-/* Goes on with `to`; returns when somebody switches back. Until the other side is reached, who overflows is the one that leaves.
- * Inlined, as weft__switch is. */
-static inline __attribute__((always_inline)) void switch_to(struct fiber *to)
+/* From `from`, on whose stack we are, to `to`; returns when somebody switches back. Whose stack the thread stands on, and which
+ * task runs, is for the side that is reached to say: until then, who overflows is the one that leaves. Inlined, as weft__switch
+ * is. */
+static inline __attribute__((always_inline)) void switch_to(struct fiber *from, struct fiber *to)
 {
-    struct fiber *from = scheduler->current;
-    struct weft__task *running = weft__thread.task;
-
     if (__builtin_expect(from->task.special | to->task.special, 0))
         switch_specially(from, to);
-    scheduler->previous = from;
     to->task.state = WEFT__TASK_RUNNING;
     weft__thread_step(&weft__thread);
     from->task.context = weft__context_swap(to->task.context);
     weft__sanitizer_leave(&from->sanitizer, &to->sanitizer, from->task.state == WEFT__TASK_ENDED);
     weft__switch(&from->task.kept, to->task.kept);
-    scheduler->current = from;
-    weft__sanitizer_arrive(&from->sanitizer, &scheduler->previous->sanitizer);
-    weft__thread.task = running;
+    weft__sanitizer_arrive(&from->sanitizer, &scheduler->thread.sanitizer);
 }
 
 static void fiber_run(struct weft__runnable *runnable);
@@ -97,18 +91,15 @@ static inline __attribute__((always_inline)) void park(struct fiber *self)
     } else {
         next = &scheduler->thread;
     }
-    if (next != self)
-        switch_to(next);
-    else
+    if (next == self) {
         self->task.state = WEFT__TASK_RUNNING;
+        return;
+    }
+    switch_to(self, next);
+    weft__thread.stack_of = weft__thread.task = &self->task;
 }
 
 /* ---- the fibers of a reactor ---- */
-
-static bool inside(void)
-{
-    return scheduler && scheduler->current != &scheduler->thread;
-}
 
 /* The stacks of those that were abandoned stay as they are: others may point into them. */
 static void scheduler_free(void)
@@ -135,12 +126,10 @@ static size_t stack_of(const struct weft__task *task, size_t *peak)
 static void scheduler_new(weft_reactor *reactor)
 {
     static const struct weft__stackful stackful = {sleep_cancel, stack_of};
-    static const struct weft__fiber_room room = {inside, scheduler_free};
+    static const struct weft__fiber_room room = {scheduler_free};
 
     scheduler = weft_alloc_zeroed(sizeof *scheduler);
-    scheduler->current = &scheduler->thread;
     weft__reactor_set_fiber_room(reactor, &room);
-    weft__thread.in_fiber = inside;
     weft__thread.tasks.stackful = &stackful;
 }
 
@@ -169,13 +158,13 @@ static WEFT__SWITCHES void run_body(void *arg)
 {
     struct fiber *self = arg;
 
-    scheduler->current = self;
-    weft__sanitizer_arrive(&self->sanitizer, &scheduler->previous->sanitizer);
-    weft__thread.task = &self->task;
+    weft__thread.stack_of = weft__thread.task = &self->task;
+    weft__sanitizer_arrive(&self->sanitizer, &scheduler->thread.sanitizer);
     self->task.result = result_of(self);
     weft__task_ending(&self->task);
     self->task.state = WEFT__TASK_ENDED;
-    switch_to(self->task.fresh ? self->starter : &scheduler->thread);
+    scheduler->ended = self;
+    switch_to(self, self->task.fresh ? self->starter : &scheduler->thread);
     __builtin_unreachable();
 }
 
@@ -217,6 +206,14 @@ static weft_result bury(struct fiber *fiber)
     return result;
 }
 
+static struct fiber *take_ended(void)
+{
+    struct fiber *ended = scheduler->ended;
+
+    scheduler->ended = NULL;
+    return ended;
+}
+
 static void bury_and_fire(struct fiber *fiber)
 {
     weft_deferred *deferred = fiber->task.deferred;
@@ -228,9 +225,10 @@ static void bury_and_fire(struct fiber *fiber)
 /* Its turn has come; returns when it, or another that it has switched to, comes back to the thread's own stack. */
 static WEFT__SWITCHES void fiber_run(struct weft__runnable *runnable)
 {
-    switch_to((struct fiber *)runnable);
-    if (scheduler->previous->task.state == WEFT__TASK_ENDED)
-        bury_and_fire(scheduler->previous);
+    switch_to(&scheduler->thread, (struct fiber *)runnable);
+    weft__thread.stack_of = weft__thread.task = NULL;
+    if (scheduler->ended)
+        bury_and_fire(take_ended());
 }
 
 /* ---- starting ---- */
@@ -238,15 +236,20 @@ static WEFT__SWITCHES void fiber_run(struct weft__runnable *runnable)
 /* What has ended in its first run needs no deferred of its own before. */
 static WEFT__SWITCHES weft_deferred *start(struct fiber *fiber, const weft_place *place)
 {
+    struct weft__task *runs = weft__thread.task, *stack_of = weft__thread.stack_of;
+    struct fiber *starter = stack_of ? (struct fiber *)stack_of : &scheduler->thread;
     weft_context *context;
     weft_deferred *deferred;
 
-    fiber->starter = scheduler->current;
-    switch_to(fiber);
-    if (fiber->task.state != WEFT__TASK_ENDED) {
+    fiber->starter = starter;
+    switch_to(starter, fiber);
+    weft__thread.task = runs;
+    weft__thread.stack_of = stack_of;
+    if (!scheduler->ended) {
         weft__task_make_deferred(&fiber->task, place);
         return weft_deferred_ref(fiber->task.deferred);
     }
+    take_ended();
     context = fiber->task.context;
     deferred = weft_deferred_with_at(bury(fiber), place);
     weft_context_unref(context);
@@ -381,6 +384,25 @@ weft_result weft_sleep_at(double seconds, const weft_place *place)
     return result;
 }
 
+/* To the end of the queue, while the one at its front runs: the usual case of a yield, in fewer steps. False: it is not. */
+static inline __attribute__((always_inline)) bool yield_to_next(struct fiber *self)
+{
+    struct weft__ready *ready = &weft__thread.ready;
+    struct weft__runnable *next = ready->first;
+
+    if (!ready->share || !next || next->run != fiber_run || ready->shuffled || self->task.fresh)
+        return false;
+    self->task.state = WEFT__TASK_YIELDING;
+    self->task.runnable.next = NULL;
+    ready->last->next = &self->task.runnable;
+    ready->last = &self->task.runnable;
+    ready->first = next->next;
+    ready->share--;
+    switch_to(self, (struct fiber *)next);
+    weft__thread.stack_of = weft__thread.task = &self->task;
+    return true;
+}
+
 WEFT__SWITCHES weft_result weft_yield_at(const weft_place *place)
 {
     struct fiber *self = current_fiber();
@@ -389,8 +411,10 @@ WEFT__SWITCHES weft_result weft_yield_at(const weft_place *place)
     if (!self)
         return outside_a_fiber(place, "weft_yield");
     self->task.place = place;
-    weft__task_ready(&self->task, WEFT__TASK_YIELDING);
-    park(self);
+    if (__builtin_expect(!yield_to_next(self), 0)) {
+        weft__task_ready(&self->task, WEFT__TASK_YIELDING);
+        park(self);
+    }
     cancellation = weft__task_interruption(&self->task, place);
     return __builtin_expect(cancellation != NULL, 0) ? weft_fail(cancellation) : weft_ok(NULL);
 }
@@ -409,16 +433,17 @@ bool weft_in_fiber(void)
 
 size_t weft_fiber_stack_peak(void)
 {
-    return inside() ? weft__stack_peak(&scheduler->stacks, scheduler->current->stack) : 0;
+    const struct fiber *self = (struct fiber *)weft__thread.stack_of;
+
+    return self ? weft__stack_peak(&scheduler->stacks, self->stack) : 0;
 }
 
 bool weft__fiber_running(struct weft__running *out)
 {
-    const struct fiber *self;
+    const struct fiber *self = (struct fiber *)weft__thread.stack_of;
 
-    if (!inside())
+    if (!self)
         return false;
-    self = scheduler->current;
     *out = (struct weft__running){
         .name = self->task.name,
         .entry = (void *)self->fn,

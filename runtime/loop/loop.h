@@ -8,8 +8,7 @@
 
 /* What the fiber room adds to the reactor of its thread, when it starts its first fiber. */
 struct weft__fiber_room {
-    bool (*inside)(void); /* whether the caller runs on a fiber's stack */
-    void (*free)(void);   /* no fiber is left that could run */
+    void (*free)(void); /* no fiber is left that could run */
 };
 
 WEFT_INTERNAL void weft__reactor_set_fiber_room(weft_reactor *reactor, const struct weft__fiber_room *room);

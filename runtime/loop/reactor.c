@@ -241,7 +241,7 @@ void weft__reactor_set_fiber_room(weft_reactor *reactor, const struct weft__fibe
 /* Whether the caller is something that the reactor runs, or a fiber that was started before it ran. */
 static bool is_inside(weft_reactor *reactor)
 {
-    return reactor->running || weft__thread.task || (reactor->fibers && reactor->fibers->inside());
+    return reactor->running || weft__thread.task || weft__thread.stack_of;
 }
 
 static void drain_ready(void)
