@@ -4,7 +4,7 @@
 # and is told of how many `rounds`, and which `counter` counted the instructions.
 
 BEGIN {
-    split("raw_switch yield_accounted yield_1000 ring_50000 spawn_finish spawn_alike await_ready await_pending " \
+    split("raw_switch yield_accounted yield_1000 ring_50000 spawn_finish spawn_own_context await_ready await_pending " \
         "park_cancel sleepers_start sleepers_cancel", costs, " ")
     split("parked_bytes parked_page_tables sleepers_bytes sleepers_page_tables", sizes, " ")
     split("limit boost_context ucontext go twisted", peers, " ")
@@ -14,8 +14,8 @@ BEGIN {
     goal["raw_switch", "boost_context"] = 0.7
     goal["yield_accounted", "counter_read"] = 1.33
     goal["yield_accounted", "go"] = 0.25
-    goal["spawn_finish", "boost_context"] = goal["spawn_alike", "boost_context"] = 0.7
-    goal["spawn_finish", "go"] = goal["spawn_alike", "go"] = 0.2
+    goal["spawn_finish", "boost_context"] = goal["spawn_own_context", "boost_context"] = 0.7
+    goal["spawn_finish", "go"] = goal["spawn_own_context", "go"] = 0.2
     goal["park_cancel", "twisted"] = 0.025
     # At most so much of weft's own.
     most["park_cancel", "value"] = 150
@@ -33,7 +33,7 @@ $1 == "count" { add($3, $2 " instructions", $4) }
 
 # The row of a peer that a row of the table is compared with.
 function source(name, program) {
-    if (name == "spawn_alike" && program != "weft")
+    if (name == "spawn_own_context" && program != "weft")
         return "spawn_finish"
     return name
 }

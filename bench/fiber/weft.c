@@ -80,7 +80,7 @@ static weft_result count_up(void *count)
 }
 
 /* Each in a log context of its own, which is made for it. */
-static void spawn_finish(long operations, long size)
+static void spawn_own_context(long operations, long size)
 {
     long count = 0;
 
@@ -91,7 +91,7 @@ static void spawn_finish(long operations, long size)
 }
 
 /* All in the log context of their starter. */
-static void spawn_alike(long operations, long size)
+static void spawn_finish(long operations, long size)
 {
     weft_context *previous = weft_context_set(weft_context_new("bench"));
     long count = 0;
@@ -299,8 +299,8 @@ static const struct row rows[] = {
     {"yield_accounted", yield, 4000000, 2},
     {"yield_1000", yield, 4000000, MANY},
     {"ring_50000", yield, 10000000, RING},
+    {"spawn_own_context", spawn_own_context, 1000000, 1},
     {"spawn_finish", spawn_finish, 1000000, 1},
-    {"spawn_alike", spawn_alike, 1000000, 1},
     {"await_ready", await_ready, 4000000, 1},
     {"ready_made", ready_made, 4000000, 1},
     {"await_pending", await_pending, 2000000, 2},
