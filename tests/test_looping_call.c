@@ -1291,12 +1291,15 @@ Test(reactor_looping_call, ends_with_the_reactor_under_its_round)
 {
     weft_deferred *d;
 
+    log_capture();
     with_reactor();
     call = weft_looping_call_new(weft_clock_current(), in_a_sleeping_fiber, NULL);
     d = start(0);
     reactor = weft_reactor_free(reactor);
     finish(d, "d");
     cr_assert_str_eq(trace_text(), "d=!shutdown");
+    cr_assert_eq(log_count("unhandled error"), 1, "the end of the reactor tells of what nobody has taken by then");
+    cr_assert_eq(log_count(""), 1);
     cr_assert_eq(rounds, 1);
     call = weft_looping_call_free(call);
 }
