@@ -30,6 +30,13 @@ Test(house, a_passing_run_passes)
     cr_assert_eq(run_planted("nothing"), 0);
 }
 
+Test(house, a_run_without_a_test_fails_and_says_so)
+{
+    cr_assert_eq(run("tests/support/run \"$WEFT_BUILD_DIR\" planted --filter 'planted/%s' 2>&1 | grep -q '^FAILED: no test'",
+                     "nothng"), 0);
+    cr_assert_neq(run_planted("nothng"), 0);
+}
+
 Test(house, a_failing_test_fails_the_run)
 {
     cr_assert_neq(run_planted("failure"), 0);

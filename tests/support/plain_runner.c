@@ -181,5 +181,7 @@ int main(int argc, char **argv)
         wait_for_one();
     fprintf(stderr, "[====] Synthesis: Tested: %u | Passing: %u | Failing: %u | Crashing: %u\n", tested, passing,
             failing - crashing, crashing);
-    return failing != 0;
+    if (!tested)
+        fprintf(stderr, "FAILED: no test has a name that was asked for, such as suite/name\n");
+    return failing || !tested;
 }
