@@ -49,13 +49,17 @@ struct weft__task {
     struct weft__task *scope_older; /* those in the same scope */
     struct weft__task *scope_newer;
     bool reached;             /* weft__tasks_cancel_all: one that waits for it brings the cancel */
+    bool counted;             /* who leaves the scope in which it began, a group's, waits for its end */
     struct weft__task *older; /* all of the thread, newest first */
     struct weft__task *newer;
 };
 
+struct weft__wait_kind;
+
 /* What fibers tell of themselves to whoever lists tasks. */
 struct weft__stackful {
     weft_cancel_fn *sleep;                        /* the canceller of what a sleeping one waits for */
+    const struct weft__wait_kind *leave;          /* how one waits that leaves a group (lib/waits.h) */
     /* Its size; in `*peak` how much of it was ever used, 0 when that is not known. 0: it has none. */
     size_t (*stack)(const struct weft__task *task, size_t *peak);
 };
@@ -153,6 +157,7 @@ static inline void weft__task_begin(struct weft__task *task, const char *name, c
     task->started_at = place;
     task->cancelled_at = NULL;
     task->reached = false;
+    task->counted = false;
     task->older = newest;
     task->newer = NULL;
     if (newest)

@@ -219,6 +219,22 @@ static void add_members(struct weft__text *text, const struct weft__waits *waits
     }
 }
 
+/* Those that a group waits for: each stands in the list by itself. */
+static void add_fibers(struct weft__text *text, const struct weft__waits *waits, const struct weft__wait_node *node,
+                       unsigned depth)
+{
+    uint32_t told = node->count < MEMBERS ? node->count : MEMBERS;
+
+    add_indent(text, depth);
+    weft__text_add(text, "which is the end of %" PRIu32 " fiber%s", node->count, node->count == 1 ? "" : "s");
+    weft__text_add(text, node->others ? " and of others" : "");
+    weft__text_add(text, told < node->count ? ", of which the first %" PRIu32 ":\n" : ":\n", told);
+    for (uint32_t i = 0; i < told; i++) {
+        add_indent(text, depth + 1);
+        add_waited_for_task(text, waits->nodes[waits->edges[node->first + i]].task);
+    }
+}
+
 /* From a deferred down to the innermost that it waits for. */
 static void add_chain(struct weft__text *text, const struct weft__waits *waits, uint32_t index, unsigned depth,
                       struct branches *branches)
@@ -237,7 +253,11 @@ static void add_chain(struct weft__text *text, const struct weft__waits *waits, 
             break;
     }
     add_line(text, waits, node, depth);
-    if (node->count && !node->what && !weft__task_of(node->deferred))
+    if (!node->count || node->what || weft__task_of(node->deferred))
+        return;
+    if (waits->nodes[waits->edges[node->first]].task)
+        add_fibers(text, waits, node, depth);
+    else
         add_members(text, waits, node, depth, branches);
 }
 

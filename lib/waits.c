@@ -119,15 +119,45 @@ void weft__waits_holders(struct weft__waits *waits, const struct weft__holders *
         waits->nodes[waits->current].others = true;
 }
 
+/* Each began with the group's scope as its innermost. So it is right in that still, or owns a scope that is: and in no
+ * other group's, so that all of them together take a look at each task, and at each scope, once. */
+void weft__waits_counted(struct weft__waits *waits, const weft_scope *scope, size_t count)
+{
+    uint32_t before = waits->nodes[waits->current].count;
+
+    for (const struct weft__task *task = scope->tasks; task; task = task->scope_older) {
+        if (task->counted && task != scope->owner)
+            add_task(waits, task->number);
+    }
+    for (const weft_scope *child = scope->child; child; child = child->older) {
+        if (child->owner && child->owner->counted && child->owner != scope->owner)
+            add_task(waits, child->owner->number);
+    }
+    if (waits->nodes[waits->current].count - before < count)
+        waits->nodes[waits->current].others = true;
+}
+
+static const struct weft__wait_kind *kind_of(weft_cancel_fn *canceller)
+{
+    const struct weft__stackful *stackful = weft__thread.tasks.stackful;
+
+    if (stackful && stackful->leave->canceller == canceller)
+        return stackful->leave;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        if (kinds[i]->canceller == canceller)
+            return kinds[i];
+    }
+    return NULL;
+}
+
 static void name_firers(struct weft__waits *waits, const weft_deferred *deferred)
 {
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-        if (kinds[i]->canceller == deferred->canceller.fn) {
-            kinds[i]->name(deferred->canceller.arg, waits);
-            return;
-        }
-    }
-    waits->nodes[waits->current].others = true;
+    const struct weft__wait_kind *kind = kind_of(deferred->canceller.fn);
+
+    if (kind)
+        kind->name(deferred->canceller.arg, waits);
+    else
+        waits->nodes[waits->current].others = true;
 }
 
 static void name_awaited(struct weft__waits *waits, const struct weft__wait_node *node)

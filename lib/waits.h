@@ -39,12 +39,16 @@ struct weft__wait_kind {
     void (*name)(void *arg, struct weft__waits *waits); /* with the functions below; `arg` is the canceller's */
 };
 
+/* Those of lib/. That of groups comes with fibers: struct weft__stackful. */
 extern const struct weft__wait_kind weft__many_waits, weft__tokens_waits, weft__read_write_waits, weft__condition_waits;
 
 void weft__waits_what(struct weft__waits *waits, const char *what);
 /* All of those that are named have to come first, unless one is enough. */
 void weft__waits_any(struct weft__waits *waits);
 void weft__waits_deferred(struct weft__waits *waits, const weft_deferred *deferred);
+/* The ends of the tasks that were spawned into a group with that scope and are counted by it: so many, or some are not
+ * known. */
+WEFT_INTERNAL void weft__waits_counted(struct weft__waits *waits, const weft_scope *scope, size_t count);
 /* The holders that are known, out of so many. */
 void weft__waits_holders(struct weft__waits *waits, const struct weft__holders *holders, size_t held);
 

@@ -1042,6 +1042,161 @@ Test(fiber_deadlocks, of_deferreds_alone_are_told_when_a_fiber_waits_for_them)
     weft_deferred_unref(d);
 }
 
+/* ---- groups ---- */
+
+/* What fibers of a group do that wait for its opener, which holds the lock. */
+static weft_result want_lock(void *unused)
+{
+    weft_auto(weft_lock_release) weft_lock *held = WEFT_TRY(weft_await_at(weft_lock_acquire(locks[0]), &at_b));
+
+    (void)unused, (void)held;
+    return weft_ok(NULL);
+}
+
+static weft_result want_lock_in_scopes(void *unused)
+{
+    weft_scope *outer = weft_scope_enter((weft_scope_options){0});
+    weft_scope *inner = weft_scope_enter((weft_scope_options){0});
+    weft_result result = weft_scope_leave(&inner, want_lock(unused));
+
+    return weft_scope_leave(&outer, result);
+}
+
+static weft_error *spawn_into(weft_group *group, weft_fiber_fn *fn, const char *name)
+{
+    return weft_group_spawn_at(group, fn, NULL, name, &at_main);
+}
+
+/* Opens a group and leaves it. */
+static weft_result open_group(void *body)
+{
+    weft_auto(weft_lock_release) weft_lock *held = WEFT_TRY(weft_await(weft_lock_acquire(locks[0])));
+
+    (void)held;
+    return weft_with_group_at(*(weft_group_fn **)body, NULL, &at_a);
+}
+
+static void with_group(weft_group_fn *body)
+{
+    begin_with_locks();
+    fibers[0] = spawn(open_group, &body, "ann");
+    settle();
+}
+
+static weft_result spawn_waiter(weft_group *group, void *unused)
+{
+    (void)unused;
+    WEFT_CHECK(spawn_into(group, sleep_long, "sleeper"));
+    WEFT_CHECK(spawn_into(group, want_lock, "child"));
+    return weft_ok(NULL);
+}
+
+Test(fiber_deadlocks, of_a_fiber_that_waits_for_who_leaves_its_group_are_found_and_end_with_a_cancel)
+{
+    with_group(spawn_waiter);
+    expect_deadlocks("deadlock: 1 ann (a.c:1 a) waits for 3 child (b.c:2 b) waits for 1 ann\n");
+    expect_in_dump("    waits for the deferred made at a.c:1 a: pending, 1 callback waiting, handed over\n"
+                   "    which is the end of 2 fibers:\n"
+                   "      3 child, at b.c:2 b\n"
+                   "      2 sleeper, at c.c:3 c\n");
+    weft_deferred_cancel(fibers[0]);
+    settle();
+    expect_deadlocks("");
+    expect_in_dump("0 fibers\n");
+    end_with_locks();
+}
+
+static weft_result spawn_in_scopes(weft_group *group, void *unused)
+{
+    (void)unused;
+    WEFT_CHECK(spawn_into(group, want_lock_in_scopes, "child"));
+    return weft_ok(NULL);
+}
+
+Test(fiber_deadlocks, of_a_group_are_found_when_its_fiber_is_in_scopes_of_its_own)
+{
+    with_group(spawn_in_scopes);
+    expect_deadlocks("deadlock: 1 ann (a.c:1 a) waits for 2 child (b.c:2 b) waits for 1 ann\n");
+    end_with_locks();
+}
+
+static weft_result open_inner(void *unused)
+{
+    (void)unused;
+    return weft_with_group_at(spawn_in_scopes, NULL, &at_c);
+}
+
+static weft_result spawn_opener(weft_group *group, void *unused)
+{
+    (void)unused;
+    WEFT_CHECK(spawn_into(group, open_inner, "ben"));
+    return weft_ok(NULL);
+}
+
+Test(fiber_deadlocks, lead_through_groups_in_groups)
+{
+    with_group(spawn_opener);
+    expect_deadlocks("deadlock: 1 ann (a.c:1 a) waits for 2 ben (c.c:3 c) waits for 3 child (b.c:2 b) waits for 1 ann\n");
+    end_with_locks();
+}
+
+static weft_result spawn_elsewhere(void *unused)
+{
+    weft_deferred_unref(spawn(want_lock, NULL, "guest"));
+    return sleep_long(unused);
+}
+
+static weft_result spawn_host(weft_group *group, void *unused)
+{
+    (void)unused;
+    WEFT_CHECK(spawn_into(group, spawn_elsewhere, "host"));
+    return weft_ok(NULL);
+}
+
+/* A fiber in the group's scope is not the group's unless it was spawned into that: it may wait for its end. */
+Test(fiber_deadlocks, are_not_seen_where_a_fiber_is_in_the_scope_of_a_group_and_not_in_the_group)
+{
+    with_group(spawn_host);
+    expect_in_dump("3 guest: waiting for ");
+    expect_deadlocks("");
+    end_with_locks();
+}
+
+static weft_result spawn_held_up(weft_group *group, void *unused)
+{
+    (void)unused;
+    WEFT_CHECK(weft_group_spawn_deferred(&fibers[1], group, yield, NULL));
+    weft_deferred_pause(fibers[1]);
+    WEFT_CHECK(spawn_into(group, sleep_long, "sleeper"));
+    return weft_ok(NULL);
+}
+
+/* A fiber of the group has ended, but its deferred was paused before that said so. */
+Test(fiber_dump, tells_that_a_group_waits_for_more_than_fibers)
+{
+    with_group(spawn_held_up);
+    expect_in_dump("    which is the end of 1 fiber and of others:\n      3 sleeper, at c.c:3 c\n");
+    weft_deferred_unpause(fibers[1]);
+    settle();
+    expect_in_dump("    which is the end of 1 fiber:\n");
+    end_with_locks();
+}
+
+static weft_result spawn_many(weft_group *group, void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < 10; i++)
+        WEFT_CHECK(spawn_into(group, sleep_long, "sleeper"));
+    return weft_ok(NULL);
+}
+
+Test(fiber_dump, tells_of_a_large_group_the_number_and_the_first)
+{
+    with_group(spawn_many);
+    expect_in_dump("    which is the end of 10 fibers, of which the first 8:\n      11 sleeper, at c.c:3 c\n");
+    end_with_locks();
+}
+
 /* ---- many ---- */
 
 #ifdef WEFT_TEST_SANITIZED

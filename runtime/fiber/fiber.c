@@ -125,7 +125,7 @@ static size_t stack_of(const struct weft__task *task, size_t *peak)
 
 static void scheduler_new(weft_reactor *reactor)
 {
-    static const struct weft__stackful stackful = {sleep_cancel, stack_of};
+    static const struct weft__stackful stackful = {sleep_cancel, &weft__group_waits, stack_of};
     static const struct weft__fiber_room room = {scheduler_free};
 
     scheduler = weft_alloc_zeroed(sizeof *scheduler);
@@ -293,6 +293,7 @@ weft_error *weft__spawn_in(weft_deferred **out, weft_scope *scope, weft_fiber_fn
     if (fiber->task.scope)
         weft__scope_remove_task(&fiber->task);
     weft__scope_add_task(scope, &fiber->task);
+    fiber->task.counted = true;
     *out = start(fiber, place);
     return NULL;
 }

@@ -14,6 +14,7 @@
 #include <weft/log.h>
 
 #include "lib/task.h"
+#include "lib/waits.h"
 #include "runtime/fiber/fiber.h"
 
 struct weft_group {
@@ -252,6 +253,15 @@ static weft_cancel_outcome pass_on(weft_deferred *deferred, void *arg)
         weft_scope_cancel(group->scope, weft_error_ref(cancellation));
     return WEFT_CANCEL_LATER;
 }
+
+static void name_fibers(void *arg, struct weft__waits *waits)
+{
+    const weft_group *group = arg;
+
+    weft__waits_counted(waits, group->scope, group->count);
+}
+
+const struct weft__wait_kind weft__group_waits = {pass_on, name_fibers};
 
 static void wait_until_ended(weft_group *group, const weft_place *place)
 {
