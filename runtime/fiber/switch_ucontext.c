@@ -3,6 +3,9 @@
  *
  * It also keeps how floating point rounds and traps, which is none of its business here: that belongs to the thread, so what
  * was so before a switch is made so again after it. */
+#ifndef WEFT_FIBER_UCONTEXT /* as the Makefile does where this file is the one */
+#define WEFT_FIBER_UCONTEXT
+#endif
 #include <stddef.h>
 #include <stdint.h>
 #include <ucontext.h>
