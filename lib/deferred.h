@@ -69,9 +69,10 @@ WEFT_INTERNAL void weft__deferred_attach(weft_deferred *deferred, weft_callback_
 /* The same for an await and for what takes the result over: marks `deferred`, which nobody has consumed, consumed. */
 WEFT_INTERNAL void weft__deferred_consume(weft_deferred *deferred, weft_callback_fn *fn, void *arg);
 
-/* Makes `deferred`, a fresh one, that of the task's result: a cancel goes on to what the task waits for. When that is nothing,
- * or runs its callbacks already, or the task is shielded, the cancellation stays in the task's deferred until it is taken out.
- * When that is fired first, it goes to the task that was cancelled and waited for this one; without one it has come too late. */
+/* Makes `deferred`, a fresh one, that of the task's result: a cancel goes on to what the task waits for. When that is
+ * nothing, or runs its callbacks already, or the task is shielded, the cancellation stays in the task's deferred until it
+ * is taken out. When that is fired first, it goes to the task that was cancelled and waited for this one; without one it
+ * has come too late. */
 WEFT_INTERNAL void weft__deferred_follow(weft_deferred *deferred, struct weft__task *task);
 WEFT_INTERNAL weft_error *weft__deferred_take_cancellation(weft_deferred *deferred); /* of a task that is `asked` */
 /* Asks once more, with what was taken out, which it takes. */
@@ -80,7 +81,8 @@ WEFT_INTERNAL void weft__deferred_cancel_again(weft_deferred *deferred, weft_err
 /* Whether a cancel of `deferred` now would reach somebody whom none has reached before. */
 WEFT_INTERNAL bool weft__deferred_can_be_stopped(weft_deferred *deferred);
 
-/* The argument with which `fn` has consumed it, or the one that waits for it, a few such steps up; NULL: somebody else has. */
+/* The argument with which `fn` has consumed it, or the one that waits for it, a few such steps up; NULL: somebody else
+ * has. */
 WEFT_INTERNAL void *weft__deferred_consumed_by(const weft_deferred *deferred, weft_callback_fn *fn);
 /* What `deferred` waits for; NULL when it is done, or pending by itself. */
 WEFT_INTERNAL weft_deferred *weft__deferred_waited_for(const weft_deferred *deferred);

@@ -1,11 +1,12 @@
 /* Draining the ready queue, and the shuffled order that tests ask for.
  *
- * Shuffled, those that are ready lie in an array, from which any one is picked: a list would have to be walked for each, which
- * is hopeless for a hundred thousand. Picking goes by rounds so that nobody is passed over for ever: who is ready when a round
- * begins is picked in it, among all that come meanwhile, and when the round has become four times as long, alone.
+ * Shuffled, those that are ready lie in an array, from which any one is picked: a list would have to be walked for each,
+ * which is hopeless for a hundred thousand. Picking goes by rounds so that nobody is passed over for ever: who is ready
+ * when a round begins is picked in it, among all that come meanwhile, and when the round has become four times as long,
+ * alone.
  *
- * Pushing and popping know nothing of that. So the list of a shuffled queue always has `mark` in it: whoever stands before it
- * has been picked, and those behind it have come since. */
+ * Pushing and popping know nothing of that. So the list of a shuffled queue always has `mark` in it: whoever stands
+ * before it has been picked, and those behind it have come since. */
 #include <assert.h>
 
 #include "lib/thread.h"

@@ -20,7 +20,8 @@ enum weft__task_state {
     WEFT__TASK_ABANDONED, /* its reactor was freed: it never runs again */
 };
 
-/* What a switch touches lies in the first 64 bytes, a cache line where it is aligned: with many tasks each line is a miss. */
+/* What a switch touches lies in the first 64 bytes, a cache line where it is aligned: with many tasks each line is a
+ * miss. */
 struct weft__task {
     struct weft__runnable runnable; /* first */
     void *kept;                     /* where it keeps its place while it does not run: its owner's affair */
@@ -66,7 +67,8 @@ struct weft__stackful {
 
 /* ---- life ---- */
 
-/* A new task of the current thread, running, in the current context and scope. Its `runnable.run` is for the caller to set. */
+/* A new task of the current thread, running, in the current context and scope. Its `runnable.run` is for the caller to
+ * set. */
 static inline void weft__task_begin(struct weft__task *task, const char *name, const weft_place *place);
 /* Right before it ends, while it still is the current one: task->result is set. Leaves its scopes, and looks whether it has
  * swallowed a cancel. */

@@ -1,8 +1,9 @@
 /* Tokens: a count and a line.
  *
- * Invariant: while somebody stands in line no token is left, unless one is being handed over. A waiter's callback may release
- * its token at once: that release only counts it, and the loop of the one further up the stack hands it on. So a million
- * waiters that do nothing but release take no more stack than one. Meanwhile newcomers join the line: nobody overtakes. */
+ * Invariant: while somebody stands in line no token is left, unless one is being handed over. A waiter's callback may
+ * release its token at once: that release only counts it, and the loop of the one further up the stack hands it on. So a
+ * million waiters that do nothing but release take no more stack than one. Meanwhile newcomers join the line: nobody
+ * overtakes. */
 #include "lib/tokens.h"
 
 #include <assert.h>

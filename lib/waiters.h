@@ -37,8 +37,8 @@ WEFT_INTERNAL void weft__waiter_move(struct weft__waiter *waiter, struct weft__w
 /* Takes it out of its line, frees it and lets go of its deferred: for cancellers, which need no more than that. */
 WEFT_INTERNAL void weft__waiter_leave(struct weft__waiter *waiter);
 
-/* Takes it out of its line, frees it, and fires its deferred with `result`, which it takes. The callbacks may do anything: the
- * caller has settled its books before, and looks at its line afresh afterwards. */
+/* Takes it out of its line, frees it, and fires its deferred with `result`, which it takes. The callbacks may do
+ * anything: the caller has settled its books before, and looks at its line afresh afterwards. */
 WEFT_INTERNAL void weft__waiter_fire(struct weft__waiter *waiter, weft_result result);
 
 /* The canceller of a waiter that brought nothing: it leaves. */

@@ -6,7 +6,8 @@
  *
  * Callbacks run at once: inside the call that fires, or inside the call that adds one to a deferred that has its result.
  * Each runs in the log context that was current when it was added; whoever fires, adds or cancels keeps its own context.
- * No call recurses however long a chain is; but a callback that itself fires another deferred runs that one's callbacks inside.
+ * No call recurses however long a chain is; but a callback that itself fires another deferred runs that one's callbacks
+ * inside.
  *
  * References belong to those who can fire or add. When the last one of a pending deferred goes, whoever waits for it gets
  * WEFT_ORPHANED (or the cancellation, if one was asked). An error that nobody took is reported when the last reference goes;
@@ -98,8 +99,8 @@ static inline weft_deferred *weft_deferred_add_both(weft_deferred *deferred, wef
 #define weft_deferred_add_timeout(deferred, clock, seconds)                                                         \
     weft_deferred_add_timeout_at(deferred, clock, seconds, NULL, NULL, WEFT_HERE)
 /* The same with an answer of one's own: when the time has run out, `on_timeout` takes whatever comes out then, a value too,
- * and what it returns is the result. It is not called for a result in time, also when that is a cancellation. `arg` is borrowed
- * until the pair that this adds has had its turn. */
+ * and what it returns is the result. It is not called for a result in time, also when that is a cancellation. `arg` is
+ * borrowed until the pair that this adds has had its turn. */
 #define weft_deferred_add_timeout_with(deferred, clock, seconds, on_timeout, arg)                                   \
     weft_deferred_add_timeout_at(deferred, clock, seconds, on_timeout, arg, WEFT_HERE)
 WEFT_API weft_deferred *weft_deferred_add_timeout_at(weft_deferred *deferred, weft_clock *clock, double seconds,
@@ -127,7 +128,7 @@ WEFT_API weft_error *weft_deferred_try_callback_at(weft_deferred *deferred, weft
 #define weft_deferred_forward(from, to) weft_deferred_forward_at(from, to, WEFT_HERE)
 WEFT_API void weft_deferred_forward_at(weft_deferred *from, weft_deferred *to, const weft_place *place);
 
-/* ---- pausing ----------------------------------------------------------------------------------------------------------- */
+/* ---- pausing ---------------------------------------------------------------------------------------------------------- */
 
 /* Until as many unpauses as pauses were asked, no callback runs, also none of a run that goes on; firing, cancelling and
  * adding work as ever. Whoever waits for the deferred waits. Pauses nest, up to 65,535; one more is logged as a misuse
@@ -146,8 +147,8 @@ WEFT_API void weft_deferred_unpause_at(weft_deferred *deferred, const weft_place
 #define weft_deferred_cancel(deferred) weft_deferred_cancel_at(deferred, WEFT_HERE)
 WEFT_API void weft_deferred_cancel_at(weft_deferred *deferred, const weft_place *place);
 
-/* The same, saying why. Takes `cancellation`, which is what comes out: it has to be of a kind at or below WEFT_CANCELLED, or what
- * comes out counts as a failure. */
+/* The same, saying why. Takes `cancellation`, which is what comes out: it has to be of a kind at or below WEFT_CANCELLED,
+ * or what comes out counts as a failure. */
 WEFT_API void weft_deferred_cancel_with(weft_deferred *deferred, weft_error *cancellation);
 
 /* Why a pending deferred was asked to stop; NULL when it was not. Borrowed until it fires. */
@@ -177,7 +178,7 @@ WEFT_API weft_result weft_deferred_take_result(weft_deferred *deferred) WEFT_MUS
  * most `size` bytes, always ended by NUL; returns the length of the whole text, as snprintf does. */
 WEFT_API size_t weft_deferred_dump(const weft_deferred *deferred, char *text, size_t size);
 
-/* ---- errors that nobody took ----------------------------------------------------------------------------------------------- */
+/* ---- errors that nobody took ------------------------------------------------------------------------------------------ */
 
 /* Everything in it is borrowed for the call. */
 typedef struct weft_unhandled {
@@ -191,7 +192,8 @@ typedef struct weft_unhandled {
  * context of the caller. May use any other deferred. */
 typedef void weft_unhandled_fn(const weft_unhandled *unhandled, void *arg);
 
-/* Process-wide; set it before threads start. NULL for the default, weft_unhandled_log. `arg` is borrowed until another is set. */
+/* Process-wide; set it before threads start. NULL for the default, weft_unhandled_log. `arg` is borrowed until another is
+ * set. */
 WEFT_API void weft_deferred_set_unhandled_hook(weft_unhandled_fn *fn, void *arg);
 /* Logs an error line in the context in which it failed. `arg` is ignored. */
 WEFT_API void weft_unhandled_log(const weft_unhandled *unhandled, void *arg);

@@ -5,9 +5,9 @@
  * handler of a signal that the reactor watches; nothing is run, fired or changed by it, but it takes memory while it lasts.
  *
  * Who is to fire what a fiber waits for is known of other fibers, of gathers, lists, races and maps, of groups, which
- * are left when all of their fibers have ended, and of locks, semaphores, linearizers, read-write locks and conditions, whose
- * holder is the fiber that awaited the grant. Callbacks, sockets, timers, queues and events may bring something at any time:
- * who waits for one of them is in no deadlock. */
+ * are left when all of their fibers have ended, and of locks, semaphores, linearizers, read-write locks and conditions,
+ * whose holder is the fiber that awaited the grant. Callbacks, sockets, timers, queues and events may bring something at
+ * any time: who waits for one of them is in no deadlock. */
 #ifndef WEFT_DUMP_H
 #define WEFT_DUMP_H
 

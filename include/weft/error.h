@@ -39,7 +39,7 @@ WEFT_API extern const weft_error_kind WEFT_CANCELLED;      /* somebody asked for
 WEFT_API extern const weft_error_kind WEFT_CLIENT_GONE;    /* … because whoever wanted the result has left */
 WEFT_API extern const weft_error_kind WEFT_SHUTDOWN;       /* … because the program ends */
 WEFT_API extern const weft_error_kind WEFT_DEADLINE;       /* … because the deadline of a scope has passed */
-WEFT_API extern const weft_error_kind WEFT_SIBLING_FAILED; /* … because another of those gathered, or grouped, with it failed: the cause */
+WEFT_API extern const weft_error_kind WEFT_SIBLING_FAILED; /* … because one gathered, or grouped, with it failed: the cause */
 
 /* ---- making ----------------------------------------------------------------------------------------------------- */
 
@@ -72,8 +72,9 @@ WEFT_API weft_error *weft_error_passed(weft_error *error, const weft_place *plac
  * that somebody else holds too is not touched; one that passes through two such calls has the index of the last. */
 WEFT_API weft_error *weft_error_with_index(weft_error *error, size_t index) WEFT_MUST_USE;
 
-/* For a call that returns `weft_error *`, in a function that returns weft_result: goes on when it succeeded; otherwise returns
- * from the calling function with the failure, this place added to its trace. Beside WEFT_TRY, which is for results. */
+/* For a call that returns `weft_error *`, in a function that returns weft_result: goes on when it succeeded; otherwise
+ * returns from the calling function with the failure, this place added to its trace. Beside WEFT_TRY, which is for
+ * results. */
 #define WEFT_CHECK(error)                                                                                           \
     do {                                                                                                            \
         weft_error *weft__checked = (error);                                                                        \

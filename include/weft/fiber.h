@@ -29,8 +29,8 @@ typedef weft_result weft_fiber_fn(void *arg);
 WEFT_API weft_deferred *weft_spawn_at(weft_fiber_fn *fn, void *arg, const char *name, const weft_place *place)
     __attribute__((returns_nonnull)) WEFT_MUST_USE;
 
-/* The same, but it starts through the ready queue, after those that are in it. Cancelled before that, `fn` is never called and
- * the deferred fails with the cancellation. */
+/* The same, but it starts through the ready queue, after those that are in it. Cancelled before that, `fn` is never called
+ * and the deferred fails with the cancellation. */
 #define weft_spawn_soon(fn, arg) weft_spawn_soon_at(fn, arg, #fn, WEFT_HERE)
 WEFT_API weft_deferred *weft_spawn_soon_at(weft_fiber_fn *fn, void *arg, const char *name, const weft_place *place)
     __attribute__((returns_nonnull)) WEFT_MUST_USE;
@@ -48,32 +48,36 @@ typedef struct weft_spawn_options {
 WEFT_API weft_deferred *weft_spawn_with_at(weft_fiber_fn *fn, void *arg, const char *name, weft_spawn_options options,
                                            const weft_place *place) __attribute__((returns_nonnull)) WEFT_MUST_USE;
 
-/* ---- waits: each returns an error when the fiber is cancelled in it; outside a fiber each is a WEFT_MISUSE error ---------- */
+/* ---- waits: each returns an error when the fiber is cancelled in it; outside a fiber each is a WEFT_MISUSE error ------ */
 
-/* The result of `deferred`, at once if it has one; otherwise waits for it. Takes the reference and keeps none, so a
- * deferred that nobody can fire any more ends the wait with WEFT_ORPHANED. */
+/* The result of `deferred`, at once if it has one, without letting others run; otherwise waits for it. Takes the reference
+ * and keeps none, so a deferred that nobody can fire any more ends the wait with WEFT_ORPHANED. The result is the caller's,
+ * and the deferred has none then: to await one that somebody else has awaited is a WEFT_MISUSE error, and so is one that
+ * waits for the fiber itself. */
 #define weft_await(deferred) weft_await_at(deferred, WEFT_HERE)
 WEFT_API weft_result weft_await_at(weft_deferred *deferred, const weft_place *place) WEFT_MUST_USE;
 
+/* Waits for so long by the clock of this thread's reactor, and for a turn of the loop at least: also when `seconds` is not
+ * positive. Success with no value. */
 #define weft_sleep(seconds) weft_sleep_at(seconds, WEFT_HERE)
 WEFT_API weft_result weft_sleep_at(double seconds, const weft_place *place) WEFT_MUST_USE;
 
-/* Lets every fiber that is ready now run first. */
+/* Lets every fiber that is ready now run first. Success with no value. */
 #define weft_yield() weft_yield_at(WEFT_HERE)
 WEFT_API weft_result weft_yield_at(const weft_place *place) WEFT_MUST_USE;
 
-/* ---- for tests ------------------------------------------------------------------------------------------------------------- */
+/* ---- for tests -------------------------------------------------------------------------------------------------------- */
 
-/* From here on those of this thread that are ready, fibers and what weft_drive drives, run in an order that follows from `seed`
- * and from nothing else: the same seed brings the same order again, and a program that leans on the order fails under some of
- * them. Nobody is passed over for ever: it has its turn before ten times as many turns have gone by as were ever ready at once
- * meanwhile. 0: in the order in which they became ready, which is how a thread begins. Lasts until the thread's reactor is freed; without
- * a reactor, until it is called with 0. May be called at any time, also in a fiber.
+/* From here on those of this thread that are ready, fibers and what weft_drive drives, run in an order that follows from
+ * `seed` and from nothing else: the same seed brings the same order again, and a program that leans on the order fails under
+ * some of them. Nobody is passed over for ever: it has its turn before ten times as many turns have gone by as were ever
+ * ready at once meanwhile. 0: in the order in which they became ready, which is how a thread begins. Lasts until the
+ * thread's reactor is freed; without a reactor, until it is called with 0. May be called at any time, also in a fiber.
  *
  * A reactor that is made while the environment has WEFT_READY_SEED=n calls this with n, and logs it. */
 WEFT_API void weft_fiber_shuffle(uint64_t seed);
 
-/* ---- asking ------------------------------------------------------------------------------------------------------------------ */
+/* ---- asking ----------------------------------------------------------------------------------------------------------- */
 
 /* Whether the caller runs in a fiber. */
 WEFT_API bool weft_in_fiber(void);

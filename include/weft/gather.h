@@ -55,9 +55,10 @@ enum weft_list_flags {
     WEFT_LIST_CONSUME_ERRORS = 4,       /* a member whose error the list saw becomes a success with no value */
 };
 
-/* Twisted's DeferredList. When all have ended it brings a weft_results of their results, values and failures, in the order of
- * the members; at once when there is none. With WEFT_LIST_FIRE_ON_ONE_CALLBACK that is what it brings when all fail, and
- * a list of none, which could never be fired, fails with WEFT_MISUSE. Once fired, it does not look at later results.
+/* Twisted's DeferredList. When all have ended it brings a weft_results of their results, values and failures, in the
+ * order of the members; at once when there is none. With WEFT_LIST_FIRE_ON_ONE_CALLBACK that is what it brings when all
+ * fail, and a list of none, which could never be fired, fails with WEFT_MISUSE. Once fired, it does not look at later
+ * results.
  *
  * Members are shared, not consumed: each goes on to its later callbacks with its own result, or error; that must be handled
  * there or is reported. A value that cannot be shared (its type has `unref` and no `ref`) moves to the list: callbacks that
@@ -80,9 +81,9 @@ WEFT_API weft_deferred *weft_race_at(weft_deferred *const *deferreds, size_t cou
 
 /* ---- a bounded parallel map -------------------------------------------------------------------------------------- */
 
-/* The work on item `index`: a value, a failure, or weft_later(d), which must not be consumed. Runs in the log context in which
- * the map was made, inside the call that made it or that fired an earlier item's deferred; so it must not wait itself: for
- * code that does, return weft_later(weft_spawn(…)). May do anything, also cancel the map. */
+/* The work on item `index`: a value, a failure, or weft_later(d), which must not be consumed. Runs in the log context in
+ * which the map was made, inside the call that made it or that fired an earlier item's deferred; so it must not wait
+ * itself: for code that does, return weft_later(weft_spawn(…)). May do anything, also cancel the map. */
 typedef weft_result weft_map_fn(size_t index, void *arg);
 
 /* Calls fn(0, arg) to fn(count - 1, arg), in that order, each as soon as fewer than `limit` of those before are still under

@@ -25,7 +25,7 @@ WEFT_BEGIN
 typedef struct weft_http_server weft_http_server;
 typedef struct weft_request weft_request;
 
-/* ---- server ------------------------------------------------------------------------------------------------------------ */
+/* ---- server ----------------------------------------------------------------------------------------------------------- */
 
 typedef struct weft_http_server_options {
     size_t max_head;        /* bytes of request line and headers, 0: 16 KiB; more is answered 431, or 414 */
@@ -56,7 +56,7 @@ WEFT_API weft_deferred *weft_http_server_drain(weft_http_server *server) __attri
  * that are not cancellable. Raises the soft limit of descriptors to the hard one. */
 WEFT_API void weft_http_serve(weft_http_server *server);
 
-/* ---- routes ------------------------------------------------------------------------------------------------------------ */
+/* ---- routes ----------------------------------------------------------------------------------------------------------- */
 
 /* Runs in a fiber, in the request's context. `request` is borrowed, and good until the handler returns. */
 typedef weft_result weft_handler_fn(weft_request *request, void *arg);
@@ -74,7 +74,7 @@ typedef struct weft_route_options {
 WEFT_API void weft_route(weft_http_server *server, const char *method, const char *pattern, weft_handler_fn *handler,
                          weft_route_options options);
 
-/* ---- request: everything returned is borrowed from it ------------------------------------------------------------------- */
+/* ---- request: everything returned is borrowed from it ----------------------------------------------------------------- */
 
 WEFT_API const char *weft_request_method(const weft_request *request); /* "GET" */
 WEFT_API const char *weft_request_path(const weft_request *request);   /* as sent, without the query */
@@ -97,7 +97,7 @@ WEFT_API weft_error *weft_request_query_number(weft_request *request, const char
 /* Whether nobody waits for the answer any more; a handler that is not cancellable may ask. */
 WEFT_API bool weft_request_client_gone(const weft_request *request);
 
-/* ---- responses ------------------------------------------------------------------------------------------------------------
+/* ---- responses -----------------------------------------------------------------------------------------------------------
  * One per request, from its own handler, which returns their result; none waits. Without a client they do nothing but
  * record the status. A second response, or a status outside 200 to 599, is a WEFT_MISUSE error. */
 
@@ -115,7 +115,7 @@ WEFT_API weft_result weft_respond_text_at(weft_request *request, int status, con
 WEFT_API weft_result weft_respond_at(weft_request *request, int status, const char *content_type, const void *body,
                                      size_t size, const weft_place *place) WEFT_MUST_USE;
 
-/* ---- errors with a status ---------------------------------------------------------------------------------------------------- */
+/* ---- errors with a status --------------------------------------------------------------------------------------------- */
 
 WEFT_API extern const weft_error_kind WEFT_HTTP_ERROR; /* below WEFT_FAILURE */
 

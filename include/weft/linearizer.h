@@ -4,9 +4,9 @@
  *     weft_auto(weft_linearizer_release) weft_linearizer_grant *held =
  *         WEFT_TRY(weft_await(weft_linearizer_acquire(linearizer, room_id)));
  *
- * For each key the rules are those of weft/lock.h: a grant is a value, and dropping it releases; it goes straight to the first
- * in line; a release inside a callback of the same key is carried out when that has returned. A key nobody holds or waits for
- * takes no memory. A linearizer belongs to the thread that made it. */
+ * For each key the rules are those of weft/lock.h: a grant is a value, and dropping it releases; it goes straight to the
+ * first in line; a release inside a callback of the same key is carried out when that has returned. A key nobody holds or
+ * waits for takes no memory. A linearizer belongs to the thread that made it. */
 #ifndef WEFT_LINEARIZER_H
 #define WEFT_LINEARIZER_H
 
@@ -22,8 +22,8 @@ WEFT_API extern const weft_type weft_linearizer_type;
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
-/* One reference, the caller's, to a linearizer that lets `max_count` hold a key at once; none at all is a WEFT_MISUSE. `name`
- * is copied. */
+/* One reference, the caller's, to a linearizer that lets `max_count` hold a key at once; none at all is a WEFT_MISUSE.
+ * `name` is copied. */
 WEFT_API weft_error *weft_linearizer_new(weft_linearizer **out, const char *name, size_t max_count) WEFT_MUST_USE;
 WEFT_API weft_linearizer *weft_linearizer_ref(weft_linearizer *linearizer); /* one more, the caller's; returns it */
 /* NULL is fine; returns NULL. While a key is held the linearizer lives without references. Runs no callbacks. */
@@ -32,8 +32,8 @@ WEFT_API weft_linearizer *weft_linearizer_unref(weft_linearizer *linearizer);
 /* ---- use -------------------------------------------------------------------------------------------------------- */
 
 /* A deferred, the caller's, whose value is a grant, with the type weft_linearizer_type: at once when the key is free and
- * nobody is in line for it, else when it is this one's turn. Cancelling one that waits takes it out of the line; one that has
- * the key is left alone. `key` is copied. */
+ * nobody is in line for it, else when it is this one's turn. Cancelling one that waits takes it out of the line; one that
+ * has the key is left alone. `key` is copied. */
 #define weft_linearizer_acquire(linearizer, key) weft_linearizer_acquire_at(linearizer, key, WEFT_HERE)
 WEFT_API weft_deferred *weft_linearizer_acquire_at(weft_linearizer *linearizer, const char *key, const weft_place *place)
     __attribute__((returns_nonnull)) WEFT_MUST_USE;

@@ -3,8 +3,8 @@
  *     weft_auto(weft_lock_release) weft_lock *held = WEFT_TRY(weft_await(weft_lock_acquire(lock)));
  *
  * Holding it is a value, the lock itself with the type weft_lock_type: whoever has that value releases it, or hands it on as
- * weft_own(held, &weft_lock_type). Dropping it anywhere, as a result that nobody took, releases the lock, so it cannot be lost
- * between two fibers. It is not re-entrant: acquiring it twice waits for oneself.
+ * weft_own(held, &weft_lock_type). Dropping it anywhere, as a result that nobody took, releases the lock, so it cannot be
+ * lost between two fibers. It is not re-entrant: acquiring it twice waits for oneself.
  *
  * A released lock goes straight to the first in line, and is not free in between. A release inside a callback that the same
  * lock runs is carried out when that callback has returned, so that many who release at once need no stack.

@@ -42,9 +42,9 @@ WEFT_API weft_queue *weft_queue_free(weft_queue *queue);
 #define weft_queue_put(queue, item) weft_queue_put_at(queue, item, WEFT_HERE)
 WEFT_API weft_error *weft_queue_put_at(weft_queue *queue, weft_result item, const weft_place *place) WEFT_MUST_USE;
 
-/* The same, waiting for room: returns a deferred, the caller's, that succeeds with no value when the item is stored or with a
- * getter. Those who wait keep their order, and no put overtakes them. Cancelling one that waits drops its item; one whose
- * item is in is left alone. Fails with WEFT_MISUSE for a deferred, as above. */
+/* The same, waiting for room: returns a deferred, the caller's, that succeeds with no value when the item is stored or
+ * with a getter. Those who wait keep their order, and no put overtakes them. Cancelling one that waits drops its item;
+ * one whose item is in is left alone. Fails with WEFT_MISUSE for a deferred, as above. */
 #define weft_queue_put_wait(queue, item) weft_queue_put_wait_at(queue, item, WEFT_HERE)
 WEFT_API weft_deferred *weft_queue_put_wait_at(weft_queue *queue, weft_result item, const weft_place *place)
     __attribute__((returns_nonnull)) WEFT_MUST_USE;

@@ -22,8 +22,8 @@ typedef struct weft_reactor weft_reactor;
 WEFT_API weft_error *weft_reactor_new(weft_reactor **out) WEFT_MUST_USE;
 
 /* Cancels the fibers that are left with WEFT_SHUTDOWN, again every half second, and runs the loop until they have ended, at
- * most 5 seconds; then frees the reactor. A fiber that has not ended is named in the log, never runs again, and its memory is lost. Watchers and timers
- * must have been stopped. NULL is fine; returns NULL. */
+ * most 5 seconds; then frees the reactor. A fiber that has not ended is named in the log, never runs again, and its
+ * memory is lost. Watchers and timers must have been stopped. NULL is fine; returns NULL. */
 WEFT_API weft_reactor *weft_reactor_free(weft_reactor *reactor);
 
 WEFT_API weft_reactor *weft_reactor_current(void); /* this thread's, or NULL */
@@ -40,7 +40,7 @@ WEFT_API void weft_reactor_stop(weft_reactor *reactor); /* the weft_reactor_run 
  * deferred that somebody else waits for. */
 WEFT_API weft_result weft_reactor_run_until(weft_reactor *reactor, weft_deferred *deferred) WEFT_MUST_USE;
 
-/* ---- descriptors ------------------------------------------------------------------------------------------------------- */
+/* ---- descriptors ------------------------------------------------------------------------------------------------------ */
 
 enum { WEFT_READABLE = 1, WEFT_WRITABLE = 2 };
 
@@ -62,7 +62,7 @@ WEFT_API void weft_io_init(weft_io *io, weft_io_fn *fn, void *arg);
 WEFT_API void weft_io_start(weft_io *io, int fd, int events);
 WEFT_API void weft_io_stop(weft_io *io); /* a stopped one is fine */
 
-/* ---- signals ----------------------------------------------------------------------------------------------------------- */
+/* ---- signals ---------------------------------------------------------------------------------------------------------- */
 
 typedef struct weft_signal weft_signal;
 typedef void weft_signal_fn(weft_signal *watcher, int number, void *arg);
@@ -78,7 +78,7 @@ WEFT_API void weft_signal_init(weft_signal *watcher, weft_signal_fn *fn, void *a
 WEFT_API void weft_signal_start(weft_signal *watcher, int number);
 WEFT_API void weft_signal_stop(weft_signal *watcher); /* a stopped one is fine */
 
-/* ---- other threads -------------------------------------------------------------------------------------------------------- */
+/* ---- other threads ---------------------------------------------------------------------------------------------------- */
 
 typedef void weft_call_fn(void *arg);
 
@@ -87,24 +87,24 @@ typedef void weft_call_fn(void *arg);
  * been made when it is freed are made then. */
 WEFT_API void weft_reactor_call_from_thread(weft_reactor *reactor, weft_call_fn *fn, void *arg);
 
-/* ---- stalls ---------------------------------------------------------------------------------------------------------------- */
+/* ---- stalls ----------------------------------------------------------------------------------------------------------- */
 
 /* Watches the reactor's thread: when, while the reactor runs, a fiber or a callback keeps the thread for longer than so many
  * seconds (of the clock on the wall, without a switch of fibers and without a turn of the loop; at least 0.001) a warning is
- * logged while it does so, also if it never ends: the fiber's name and where it waited last, or "a callback"; for how long; and
- * a backtrace. The line is in the log context of the stall. It is said again after twice as long, four times …, and when it has
- * gone on. It takes up to half as long again as the limit until a stall is seen, and its length is known to that.
+ * logged while it does so, also if it never ends: the fiber's name and where it waited last, or "a callback"; for how long;
+ * and a backtrace. The line is in the log context of the stall. It is said again after twice as long, four times …, and when
+ * it has gone on. It takes up to half as long again as the limit until a stall is seen, and its length is known to that.
  *
- * 0, as it is at first, ends that. To be called on the reactor's thread. Fails when the thread that watches, one for all reactors of the
- * process, cannot be started. That thread calls the log's sink. The backtrace is taken in a handler of SIGURG, which is ours
- * from the first limit to the last, and passes on what others send; system calls go on afterwards where SA_RESTART can do
- * that, but a sleep or a poll that blocks the thread comes back with EINTR. A thread that blocks SIGURG is reported without
- * a name. In a child made by fork it begins anew when the reactor is run there.
+ * 0, as it is at first, ends that. To be called on the reactor's thread. Fails when the thread that watches, one for all
+ * reactors of the process, cannot be started. That thread calls the log's sink. The backtrace is taken in a handler of
+ * SIGURG, which is ours from the first limit to the last, and passes on what others send; system calls go on afterwards
+ * where SA_RESTART can do that, but a sleep or a poll that blocks the thread comes back with EINTR. A thread that blocks
+ * SIGURG is reported without a name. In a child made by fork it begins anew when the reactor is run there.
  *
  * A reactor that is made while the environment has WEFT_STALL_SECONDS=1.5 begins with that limit. */
 WEFT_API weft_error *weft_reactor_set_stall_limit(weft_reactor *reactor, double seconds) WEFT_MUST_USE;
 
-/* ---- logging --------------------------------------------------------------------------------------------------------------- */
+/* ---- logging ---------------------------------------------------------------------------------------------------------- */
 
 /* Lines of text to stderr: "2026-11-21 03:16:07.123 INFO  GET-42 message". */
 WEFT_API void weft_log_to_stderr(void);

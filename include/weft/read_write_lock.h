@@ -4,11 +4,11 @@
  *         WEFT_TRY(weft_await(weft_read_write_lock_read(lock, room_id)));
  *
  * All who cannot go at once stand in one line, and go in the order in which they came: readers next to each other together.
- * A reader that comes after a waiting writer waits for it, so writers do not starve; nor do readers. A cancelled waiter leaves
- * at once, and those behind it go if nobody else was in their way.
+ * A reader that comes after a waiting writer waits for it, so writers do not starve; nor do readers. A cancelled waiter
+ * leaves at once, and those behind it go if nobody else was in their way.
  *
- * A grant is a value, and dropping it releases, as in weft/lock.h. It is not re-entrant, and a reader cannot become a writer.
- * A key nobody holds or waits for takes no memory. A lock belongs to the thread that made it. */
+ * A grant is a value, and dropping it releases, as in weft/lock.h. It is not re-entrant, and a reader cannot become a
+ * writer. A key nobody holds or waits for takes no memory. A lock belongs to the thread that made it. */
 #ifndef WEFT_READ_WRITE_LOCK_H
 #define WEFT_READ_WRITE_LOCK_H
 
@@ -46,7 +46,8 @@ WEFT_API weft_deferred *weft_read_write_lock_write_at(weft_read_write_lock *lock
     __attribute__((returns_nonnull)) WEFT_MUST_USE;
 
 /* Takes a grant, of either type, and lets in those in line who can go now: their callbacks run before this returns, inside a
- * callback of the same key when that has returned. Once for each grant: afterwards there may be nothing left at its address. */
+ * callback of the same key when that has returned. Once for each grant: afterwards there may be nothing left at its
+ * address. */
 WEFT_API void weft_read_write_lock_release(weft_read_write_grant *grant);
 
 /* ---- looking ------------------------------------------------------------------------------------------------------ */

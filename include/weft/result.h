@@ -67,8 +67,8 @@ static inline weft_error *weft_failed(weft_result result)
     return result.type == &weft_error_type ? (weft_error *)result.value : NULL;
 }
 
-/* Releases what the result owns, which may run callbacks: a deferred may be orphaned by it, a lock go to the next in line. An
- * error dropped here is handled: it is not reported. */
+/* Releases what the result owns, which may run callbacks: a deferred may be orphaned by it, a lock go to the next in
+ * line. An error dropped here is handled: it is not reported. */
 static inline void weft_result_drop(weft_result result)
 {
     if (result.type && result.type->unref)
@@ -85,7 +85,8 @@ static inline void weft_result_drop(weft_result result)
         weft__tried.value;                                                                                          \
     }))
 
-/* Takes a failure, and nothing but one, and gives it back with `place` added to its trace; what WEFT_TRY does on the way out. */
+/* Takes a failure, and nothing but one, and gives it back with `place` added to its trace; what WEFT_TRY does on the way
+ * out. */
 WEFT_API weft_result weft_result_passed(weft_result failure, const weft_place *place);
 
 WEFT_END

@@ -73,7 +73,7 @@ WEFT_API weft_scope *weft_scope_close(weft_scope *scope);
 WEFT_API weft_scope *weft_scope_ref(weft_scope *scope);
 WEFT_API weft_scope *weft_scope_unref(weft_scope *scope); /* NULL is fine; returns NULL */
 
-/* ---- cancelling --------------------------------------------------------------------------------------------------------- */
+/* ---- cancelling ----------------------------------------------------------------------------------------------------- */
 
 /* Interrupts the wait of every fiber in the scope, and each wait that one of them begins there from now on. `cancellation`,
  * which it takes, is what comes out: of a kind at or below WEFT_CANCELLED; NULL for a WEFT_CANCELLED. Runs cancellers and
@@ -81,7 +81,7 @@ WEFT_API weft_scope *weft_scope_unref(weft_scope *scope); /* NULL is fine; retur
 #define weft_scope_cancel(scope, cancellation) weft_scope_cancel_at(scope, cancellation, WEFT_HERE)
 WEFT_API void weft_scope_cancel_at(weft_scope *scope, weft_error *cancellation, const weft_place *place);
 
-/* ---- shields ---------------------------------------------------------------------------------------------------------------
+/* ---- shields --------------------------------------------------------------------------------------------------------
  *
  * A shield may have a budget, which runs from the moment when it first holds a cancel back: that may be when it is entered.
  * Then clean-up has `soft` seconds undisturbed; after that what is held back comes through once, to one wait of the fiber
@@ -110,10 +110,11 @@ WEFT_API weft_result weft_shield_with_at(weft_fiber_fn *fn, void *arg, weft_shie
 WEFT_API weft_scope *weft_shield_enter_at(weft_shield_options options, const weft_place *place) WEFT_MUST_USE;
 
 /* A shield that holds a cancel back for longer than that is told of once, at warn level, in the context of its fiber: where
- * it was entered, who waits where, and what for. Seconds, 1 at first; 0: never. Process-wide; set it before threads start. */
+ * it was entered, who waits where, and what for. Seconds, 1 at first; 0: never. Process-wide; set it before threads
+ * start. */
 WEFT_API void weft_shield_set_limit(double seconds);
 
-/* ---- asking ---------------------------------------------------------------------------------------------------------------- */
+/* ---- asking --------------------------------------------------------------------------------------------------------- */
 
 WEFT_API weft_scope *weft_scope_current(void); /* the innermost that the running fiber is in, borrowed; NULL */
 /* The earliest deadline that holds for the running fiber, of a scope up to the next shield: an instant of its thread's

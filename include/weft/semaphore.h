@@ -1,4 +1,5 @@
-/* weft/semaphore.h: a semaphore: a number of holders at a time, the others in line. In all else it is a lock: see weft/lock.h.
+/* weft/semaphore.h: a semaphore: a number of holders at a time, the others in line. In all else it is a lock: see
+ * weft/lock.h.
  *
  *     weft_auto(weft_semaphore_release) weft_semaphore *held = WEFT_TRY(weft_await(weft_semaphore_acquire(semaphore))); */
 #ifndef WEFT_SEMAPHORE_H
@@ -26,9 +27,9 @@ WEFT_API weft_semaphore *weft_semaphore_unref(weft_semaphore *semaphore);
 
 /* ---- use -------------------------------------------------------------------------------------------------------- */
 
-/* A deferred, the caller's, whose value is a token: the semaphore, with the type weft_semaphore_type. At once when one is free
- * and nobody is in line, else when it is this one's turn. Cancelling one that waits takes it out of the line; one that has
- * its token is left alone. */
+/* A deferred, the caller's, whose value is a token: the semaphore, with the type weft_semaphore_type. At once when one is
+ * free and nobody is in line, else when it is this one's turn. Cancelling one that waits takes it out of the line; one
+ * that has its token is left alone. */
 #define weft_semaphore_acquire(semaphore) weft_semaphore_acquire_at(semaphore, WEFT_HERE)
 WEFT_API weft_deferred *weft_semaphore_acquire_at(weft_semaphore *semaphore, const weft_place *place)
     __attribute__((returns_nonnull)) WEFT_MUST_USE;

@@ -5,8 +5,8 @@
  *     weft_test_clock_advance(time, 3600);
  *
  * It begins at 0. Everything that takes a weft_clock takes this one; for what asks weft_clock_current, weft_clock_set
- * makes it the thread's. Instants are whole nanoseconds, so that ten times 0.1 s is one second exactly. As a reactor does, it
- * calls timers in no log context; a context left behind is logged and taken away. */
+ * makes it the thread's. Instants are whole nanoseconds, so that ten times 0.1 s is one second exactly. As a reactor
+ * does, it calls timers in no log context; a context left behind is logged and taken away. */
 #ifndef WEFT_TEST_CLOCK_H
 #define WEFT_TEST_CLOCK_H
 

@@ -18,13 +18,13 @@
 #include <weft/fiber.h>
 #include <weft/gather.h>
 #include <weft/group.h>
-#include <weft/linearizer.h>
 #include <weft/later.h>
+#include <weft/linearizer.h>
 #include <weft/live.h>
 #include <weft/lock.h>
 #include <weft/log.h>
-#include <weft/queue.h>
 #include <weft/looping_call.h>
+#include <weft/queue.h>
 #include <weft/reactor.h>
 #include <weft/read_write_lock.h>
 #include <weft/result.h>

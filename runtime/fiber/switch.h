@@ -1,12 +1,13 @@
-/* Leaving one C stack for another. One file per way of doing it; the Makefile picks one. On x86-64 the switch itself is here,
- * to be inlined. */
+/* Leaving one C stack for another. One file per way of doing it; the Makefile picks one. On x86-64 the switch itself is
+ * here, to be inlined. */
 #ifndef WEFT_RUNTIME_FIBER_SWITCH_H
 #define WEFT_RUNTIME_FIBER_SWITCH_H
 
 #include <stdint.h>
 
-/* Of every function that weft__switch is inlined into: everything else may run in it. To the compiler that is an asm statement,
- * which cannot get at static variables of other functions; across a whole program (-flto) it would keep them in registers. */
+/* Of every function that weft__switch is inlined into: everything else may run in it. To the compiler that is an asm
+ * statement, which cannot get at static variables of other functions; across a whole program (-flto) it would keep them
+ * in registers. */
 #ifdef __clang__
 #define WEFT__SWITCHES __attribute__((noinline))
 #else
@@ -40,10 +41,10 @@ void *weft__switch_prepare(void *top, void (*entry)(void *), void *arg);
 #endif
 
 /* Inlined for two reasons. The compiler saves those registers that are in use, and knows where: so its own CFI holds, and
- * debuggers and backtraces see through a parked fiber; only between the two stacks, for two instructions, a walk ends at once. And
- * the processor predicts each `ret` from the calls that it has seen: a
- * switch that is called and left by a jump would put all returns after it one call out, of which each costs as much as the
- * switch. For the same reason it ends in a jump: a `ret` would be predicted to go where this stack came from.
+ * debuggers and backtraces see through a parked fiber; only between the two stacks, for two instructions, a walk ends at
+ * once. And the processor predicts each `ret` from the calls that it has seen: a switch that is called and left by a jump
+ * would put all returns after it one call out, of which each costs as much as the switch. For the same reason it ends in
+ * a jump: a `ret` would be predicted to go where this stack came from.
  *
  * What is saved lies in the caller's frame, beside what the compiler saves there. */
 struct weft__place_on_stack {

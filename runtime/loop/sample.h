@@ -17,17 +17,18 @@ struct weft__sample {
     int frame_count;
 };
 
-/* Makes asking possible: takes over SIGURG, which is ignored by default. Others' use of it goes on: what does not come from here
- * is passed on to the handler that was there before. */
+/* Makes asking possible: takes over SIGURG, which is ignored by default. Others' use of it goes on: what does not come
+ * from here is passed on to the handler that was there before. */
 WEFT_INTERNAL void weft__samples_begin(void);
 WEFT_INTERNAL void weft__samples_end(void);
 /* In a child made by fork: whoever was asking is gone. Ends it as well. */
 WEFT_INTERNAL void weft__samples_forked(void);
 
-/* Stops the thread for some microseconds, by a signal, and looks at it. False when it has not answered for half a second: it may
- * block the signal, or the program has taken the signal for itself. One at a time. */
+/* Stops the thread for some microseconds, by a signal, and looks at it. False when it has not answered for half a second:
+ * it may block the signal, or the program has taken the signal for itself. One at a time. */
 WEFT_INTERNAL bool weft__sample_take(struct weft__sample *sample, const struct weft__thread *thread, pid_t tid);
-/* Its frames in one line, innermost first: "name+0x1f (module+0x1234) < ...". What stands in parentheses is for addr2line. */
+/* Its frames in one line, innermost first: "name+0x1f (module+0x1234) < ...". What stands in parentheses is for
+ * addr2line. */
 WEFT_INTERNAL void weft__sample_print_frames(const struct weft__sample *sample, char *out, size_t size);
 
 #endif

@@ -2,8 +2,8 @@
  *
  * A thread counts its steps: switches between fibers and turns of its loop. That is all it does for being watched, so that a
  * switch costs one instruction more and no clock is read. The watchdog wakes up twice per limit and looks at the counts: a
- * thread is stalled that is at work and has counted nothing for as long as the limit. When it began is therefore known to half a
- * limit only; "more than" is meant as it is said.
+ * thread is stalled that is at work and has counted nothing for as long as the limit. When it began is therefore known to
+ * half a limit only; "more than" is meant as it is said.
  *
  * The lock is held while a thread is asked for its sample, so that its reactor cannot be freed meanwhile, and not while
  * something is logged: a sink may be slow, and may fork. */
