@@ -16,6 +16,7 @@
 
 static const char *const nobodys = "a deferred is awaited that somebody else waits for, or waited for";
 static const char *const circle = "a deferred is awaited that waits for the fiber itself";
+static const char *const group = "a deferred is awaited that waits for who has opened the fiber's group, and waits for its end";
 
 /* ---- deferreds ---- */
 
@@ -279,6 +280,28 @@ weft_result weft__task_wait_failed(struct weft__task *task, weft_result failure,
     return weft_result_passed(failure, place);
 }
 
+/* Who has opened the group that counts the task, and leaves it no sooner than the task has ended; NULL: none does. */
+static const struct weft__task *opener_of(const struct weft__task *task)
+{
+    const weft_scope *scope = task->counted ? task->scope : NULL;
+
+    while (scope && scope->owner == task)
+        scope = scope->parent;
+    return scope ? scope->owner : NULL;
+}
+
+/* It would not end, and no cancel would end it: the opener has only its fibers to pass one on to. */
+static bool waits_for_opener(const weft_deferred *deferred, const struct weft__task *task)
+{
+    if (!(deferred->flags & (WEFT__FOLLOWS | WEFT__WAITING)))
+        return false;
+    while ((task = opener_of(task))) {
+        if (task->deferred && weft__deferred_waits_for(deferred, task->deferred))
+            return true;
+    }
+    return false;
+}
+
 /* Why `deferred` cannot be waited for; NULL when it can. */
 static const char *why_not(const struct weft__task *task, const weft_deferred *deferred)
 {
@@ -286,6 +309,8 @@ static const char *why_not(const struct weft__task *task, const weft_deferred *d
         return nobodys;
     if (task->deferred && weft__deferred_waits_for(deferred, task->deferred))
         return circle;
+    if (task->scope && waits_for_opener(deferred, task))
+        return group;
     return NULL;
 }
 

@@ -522,6 +522,71 @@ Test(group, has_not_failed_when_a_fiber_was_cancelled_alone)
     end();
 }
 
+/* ---- waiting for the opener ---- */
+
+static weft_deferred *opener; /* the deferred of the fiber that opens the outermost group */
+
+static weft_result await_opener(void *unused)
+{
+    weft_result result = weft_await(weft_deferred_ref(opener));
+
+    (void)unused;
+    trace("%s", told(result));
+    return weft_ok(NULL);
+}
+
+static weft_result await_opener_in_a_scope(void *unused)
+{
+    weft_scope *scope = weft_scope_enter((weft_scope_options){0});
+
+    return weft_scope_leave(&scope, await_opener(unused));
+}
+
+static weft_result spawn_those_who_wait(weft_group *group, void *unused)
+{
+    (void)unused;
+    WEFT_CHECK(weft_group_spawn(group, await_opener, NULL));
+    WEFT_CHECK(weft_group_spawn(group, await_opener_in_a_scope, NULL));
+    return weft_ok(NULL);
+}
+
+static weft_result open_for_those_who_wait(void *unused)
+{
+    return weft_with_group(spawn_those_who_wait, unused);
+}
+
+static weft_result spawn_inner_opener(weft_group *group, void *unused)
+{
+    (void)unused;
+    WEFT_CHECK(weft_group_spawn(group, open_for_those_who_wait, NULL));
+    return weft_ok(NULL);
+}
+
+static weft_result open_when_told_of(void *body)
+{
+    WEFT_TRY(weft_yield());
+    return weft_with_group(*(weft_group_fn **)body, NULL);
+}
+
+static void expect_misuse_when_in(weft_group_fn *body)
+{
+    begin();
+    opener = weft_spawn(open_when_told_of, &body);
+    cr_assert_str_eq(told(weft_reactor_run_until(reactor, opener)), "nil");
+    cr_assert_str_eq(trace_text(), "!misuse !misuse");
+    end();
+}
+
+Test(group, is_no_place_to_wait_for_who_has_opened_it)
+{
+    expect_misuse_when_in(spawn_those_who_wait);
+}
+
+Test(group, in_a_group_is_no_place_to_wait_for_who_has_opened_the_outer)
+{
+    expect_misuse_when_in(spawn_inner_opener);
+}
+
 /* ---- failures ---- */
 
 Test(group_failure, of_a_fiber_cancels_the_others_and_is_what_comes_out)

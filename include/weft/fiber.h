@@ -53,7 +53,7 @@ WEFT_API weft_deferred *weft_spawn_with_at(weft_fiber_fn *fn, void *arg, const c
 /* The result of `deferred`, at once if it has one, without letting others run; otherwise waits for it. Takes the reference
  * and keeps none, so a deferred that nobody can fire any more ends the wait with WEFT_ORPHANED. The result is the caller's,
  * and the deferred has none then: to await one that somebody else has awaited is a WEFT_MISUSE error, and so is one that
- * waits for the fiber itself. */
+ * waits for the fiber itself, or for whoever has opened the group that the fiber is in. */
 #define weft_await(deferred) weft_await_at(deferred, WEFT_HERE)
 WEFT_API weft_result weft_await_at(weft_deferred *deferred, const weft_place *place) WEFT_MUST_USE;
 
