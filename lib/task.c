@@ -406,13 +406,21 @@ void weft__tasks_cancel_all(void)
     }
 }
 
+/* What it waits for, and the clock of its scopes, may go before those do who hold its deferred, or a scope. */
+static void abandon(struct weft__task *task)
+{
+    weft_log_error("the fiber %s did not end when its reactor was freed: it waits at %s:%d %s", task->name,
+                   task->place->file, task->place->line, task->place->function);
+    task->state = WEFT__TASK_ABANDONED;
+    task->awaited = NULL;
+    for (weft_scope *scope = task->scope; scope; scope = scope->parent)
+        weft_timer_stop(&scope->timer);
+}
+
 void weft__tasks_abandon(void)
 {
-    for (struct weft__task *task = weft__thread.tasks.newest; task; task = task->older) {
-        weft_log_error("the fiber %s did not end when its reactor was freed: it waits at %s:%d %s", task->name,
-                       task->place->file, task->place->line, task->place->function);
-        task->state = WEFT__TASK_ABANDONED;
-    }
+    for (struct weft__task *task = weft__thread.tasks.newest; task; task = task->older)
+        abandon(task);
     weft__thread.tasks.newest = NULL;
     weft__thread.tasks.count = 0;
     weft__ready_clear(&weft__thread.ready);

@@ -101,10 +101,11 @@ static inline __attribute__((always_inline)) void park(struct fiber *self)
 
 /* ---- the fibers of a reactor ---- */
 
-/* The stacks of those that were abandoned stay as they are: others may point into them. */
+/* The stacks of those that were abandoned stay as they are: others may point into them. Those that this thread's other
+ * reactors, or other tasks, have lost are none of these. */
 static void scheduler_free(void)
 {
-    if (!weft__thread.live.fibers) {
+    if (!weft__stacks_in_use(&scheduler->stacks)) {
         weft__stacks_free(&scheduler->stacks);
         weft_free(scheduler);
     }

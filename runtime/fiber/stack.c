@@ -471,6 +471,33 @@ void weft__stacks_trim(struct weft__stacks *stacks)
     }
 }
 
+static size_t count_with_memory(const struct weft__stack_arena *arena)
+{
+    size_t count = 0;
+
+    for (; arena; arena = arena->next)
+        count += (size_t)(arena->count - __builtin_popcountll(arena->cold));
+    return count;
+}
+
+static bool any_in_use(const struct weft__stack_class *class)
+{
+    size_t idle = 0;
+
+    for (const struct weft__stack *stack = class->warm; stack; stack = stack->next)
+        idle++;
+    return count_with_memory(class->roomy) + count_with_memory(class->full) != idle;
+}
+
+bool weft__stacks_in_use(const struct weft__stacks *stacks)
+{
+    for (size_t i = 0; i < WEFT__STACK_CLASSES; i++) {
+        if (any_in_use(&stacks->classes[i]))
+            return true;
+    }
+    return false;
+}
+
 static void arenas_free(struct weft__stack_arena **list)
 {
     while (*list && arena_free(*list))

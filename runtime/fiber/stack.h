@@ -76,6 +76,7 @@ static inline bool weft__stack_intact(const struct weft__stacks *stacks, const s
 /* How much of a stack was used, in bytes from its upper end, as weft_fiber_stack_peak tells. */
 size_t weft__stack_peak(const struct weft__stacks *stacks, const struct weft__stack *stack);
 
+bool weft__stacks_in_use(const struct weft__stacks *stacks); /* whether any is */
 void weft__stacks_free(struct weft__stacks *stacks); /* none is in use */
 
 #endif
