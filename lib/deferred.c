@@ -578,6 +578,7 @@ static __attribute__((noinline)) void run(weft_deferred *d)
     struct weft__entry entry;
 
     weft__thread.task = NULL;
+    weft__thread.calls++;
     d->references++;
     d->flags |= WEFT__RUNNING;
     d->fired.resume = NULL;
@@ -594,6 +595,7 @@ static __attribute__((noinline)) void run(weft_deferred *d)
                 d = leave(d);
         }
     }
+    weft__thread.calls--;
     weft__thread.task = firer;
 }
 
@@ -853,8 +855,10 @@ static weft_cancel_outcome run_canceller(weft_deferred *d)
     weft_cancel_outcome outcome;
 
     weft__thread.task = NULL;
+    weft__thread.calls++;
     d->flags &= (uint16_t)~WEFT__OWNING;
     outcome = d->canceller.fn(d, arg);
+    weft__thread.calls--;
     weft__thread.task = asker;
     if (!owning)
         return outcome;

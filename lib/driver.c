@@ -82,7 +82,7 @@ weft_deferred *weft_drive_at(weft_step_fn *fn, void *arg, const char *name, cons
 /* Whether somebody runs who is run from the ready queue, and whom one drain more would cut off from its own. */
 static bool inside_a_turn(void)
 {
-    return weft__thread.task || weft__thread.draining || weft__thread.stack_of;
+    return weft__thread.task || weft__thread.draining || weft__thread.calls || weft__thread.stack_of;
 }
 
 size_t weft_run_ready(void)

@@ -21,7 +21,8 @@ struct weft__thread {
     weft_clock *clock;            /* its reactor's, or a test's; NULL */
     struct weft__ready ready;     /* what may run on */
     uint64_t steps;               /* switches and turns, so that another thread sees whether this one gets on */
-    bool draining;                /* that, by weft_run_ready */
+    bool draining;                /* what is ready runs: weft_run_ready, or a reactor with all that it calls */
+    unsigned calls;               /* of callbacks and cancellers that go on, in one another */
     struct weft__task *task;      /* the one that runs; NULL: none does */
     struct weft__task *stack_of;  /* the fiber whose stack it stands on; NULL: its own */
     struct {

@@ -390,6 +390,62 @@ Test(driver, refuses_to_run_what_is_ready_inside_what_it_runs)
     trace_text();
 }
 
+static weft_cancel_outcome run_ready_in_a_canceller(weft_deferred *d, void *unused)
+{
+    (void)d, (void)unused;
+    weft_run_ready();
+    return WEFT_CANCEL_DONE;
+}
+
+/* What is cancelled with a scope is written down first: nobody of those may end before his turn. */
+Test(driver, refuses_it_in_a_canceller_and_a_callback_that_no_fiber_runs)
+{
+    weft_deferred *awaited = stoppable(run_ready_in_a_canceller, NULL);
+    struct list list = {.deferreds = {weft_deferred_ref(awaited)}};
+    weft_deferred *d = weft_drive(wait_for_each, &list);
+
+    log_capture();
+    weft_deferred_cancel(d);
+    cr_assert_eq(log_count("misuse: weft_run_ready"), 1);
+    cr_assert_eq(weft_deferred_get_state(d), WEFT_PENDING);
+    weft_deferred_add_both(awaited, run_ready_in_a_callback, NULL);
+    cr_assert_eq(log_count("misuse: weft_run_ready"), 2);
+    weft_deferred_unref(awaited);
+    finish(d, "d");
+    cr_assert_eq(log_count("misuse: weft_run_ready"), 2);
+    trace_text();
+}
+
+static void run_ready_in_a_timer(weft_timer *timer, void *unused)
+{
+    (void)timer, (void)unused;
+    weft_run_ready();
+}
+
+static weft_result yield_twice(void *unused)
+{
+    (void)unused;
+    WEFT_TRY(weft_yield());
+    return weft_yield();
+}
+
+Test(driver, refuses_it_in_all_that_a_reactor_runs)
+{
+    weft_deferred *d;
+    weft_reactor *reactor;
+    weft_timer timer;
+
+    log_capture();
+    cr_assert_null(weft_reactor_new(&reactor));
+    weft_timer_init(&timer, run_ready_in_a_timer, NULL);
+    weft_timer_start(&timer, weft_clock_current(), 0);
+    d = weft_deferred_add_both(weft_spawn(yield_twice, NULL), run_ready_in_a_callback, NULL);
+    cr_assert_str_eq(told(weft_reactor_run_until(reactor, d)), "nil");
+    cr_assert_str_eq(told(weft_reactor_run_until(reactor, weft_defer_later(weft_clock_current(), 0.001, NULL, NULL))), "nil");
+    cr_assert_eq(log_count("misuse: weft_run_ready"), 2);
+    weft_reactor_free(reactor);
+}
+
 /* ---- as the loop of a program without a reactor ---- */
 
 /* Two that wake each other for ever. */

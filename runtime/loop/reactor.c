@@ -258,7 +258,7 @@ static void poll_and_call_back(weft_reactor *reactor)
 static weft_context *enter_run(weft_reactor *reactor)
 {
     assert(reactor == current && !is_inside(reactor));
-    reactor->running = true;
+    reactor->running = weft__thread.draining = true;
     if (reactor->watch.limit)
         weft__watch_resume(&reactor->watch);
     weft__watch_work(&reactor->watch);
@@ -269,7 +269,7 @@ static void leave_run(weft_reactor *reactor, weft_context *callers)
 {
     weft__context_swap(callers);
     weft__watch_rest(&reactor->watch);
-    reactor->running = false;
+    reactor->running = weft__thread.draining = false;
 }
 
 static void run_until(weft_reactor *reactor, const bool *over)
