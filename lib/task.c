@@ -205,8 +205,12 @@ static void mark_unwanted(struct weft__task *task)
 {
     const weft_scope *by = weft__scope_in_force(task->scope);
 
-    if (by && task->deferred && weft_error_same(weft_failed(task->result), by->cancellation))
+    if (!by || !weft_error_same(weft_failed(task->result), by->cancellation))
+        return;
+    if (task->deferred)
         task->deferred->flags |= WEFT__UNWANTED;
+    else
+        task->unwanted = true;
 }
 
 void weft__task_ending_slowly(struct weft__task *task)

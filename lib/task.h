@@ -33,9 +33,7 @@ struct weft__task {
     bool fresh;                     /* its owner's: has not waited yet */
     bool special;                   /* its owner's: a switch to it, or from it, takes more than usual */
     bool latched;                   /* a cancel lies in its deferred that found no wait to interrupt */
-    bool asked;                     /* to stop, through its deferred */
-    bool holding;                   /* a shield that it has entered has held a cancel back */
-    uint16_t shields;               /* that it has entered and that are closed; then a cancel waits in its own deferred */
+    uint32_t shields;               /* that it has entered and that are closed; then a cancel waits in its own deferred */
 
     weft_deferred *deferred;        /* of its result: a reference; NULL while nobody can have asked for it */
     weft_result result;             /* of the wait, then its own */
@@ -49,6 +47,9 @@ struct weft__task {
     const weft_scope *cancelled_by; /* whose cancel that was: one that it is in; NULL: its own */
     struct weft__task *scope_older; /* those in the same scope */
     struct weft__task *scope_newer;
+    bool asked;               /* to stop, through its deferred */
+    bool holding;             /* a shield that it has entered has held a cancel back */
+    bool unwanted;            /* it has failed with the cancel of a scope around it, before it had a deferred */
     bool reached;             /* weft__tasks_cancel_all: one that waits for it brings the cancel */
     bool counted;             /* who leaves the scope in which it began, a group's, waits for its end */
     struct weft__task *older; /* all of the thread, newest first */
@@ -158,6 +159,7 @@ static inline void weft__task_begin(struct weft__task *task, const char *name, c
     task->name = name;
     task->started_at = place;
     task->cancelled_at = NULL;
+    task->unwanted = false;
     task->reached = false;
     task->counted = false;
     task->older = newest;

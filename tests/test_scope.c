@@ -1206,3 +1206,45 @@ Test(scope, may_have_a_hundred_thousand_inside, .timeout = 60)
     cr_assert_str_eq(trace_text(), "started=nil");
     cr_assert_str_eq(log_text(), "", "that they were cancelled is no news");
 }
+
+/* ---- no news ---- */
+
+static weft_result yield_once(void *unused)
+{
+    (void)unused;
+    return weft_yield();
+}
+
+static weft_result await_what_can_be_stopped(void *unused)
+{
+    weft_deferred *d = stoppable(cancel_done, "canceller");
+    weft_result result = weft_await(weft_deferred_ref(d));
+
+    (void)unused;
+    weft_deferred_unref(d);
+    return result;
+}
+
+static weft_result spawn_in_a_cancelled_scope(void *unused)
+{
+    weft_scope *scope = weft_scope_enter((weft_scope_options){0});
+
+    (void)unused;
+    weft_scope_cancel(scope, NULL);
+    weft_deferred_unref(weft_spawn(yield_once, NULL));
+    weft_deferred_unref(weft_spawn_soon(yield_once, NULL));
+    weft_deferred_unref(weft_spawn(await_what_can_be_stopped, NULL));
+    return weft_scope_leave(&scope, weft_ok(NULL));
+}
+
+Test(scope, that_was_cancelled_is_no_unhandled_error_of_fibers_nobody_asks_for)
+{
+    begin();
+    log_capture();
+    conclude(weft_spawn(spawn_in_a_cancelled_scope, NULL), "d");
+    settle();
+    weft_deferred_report_unhandled();
+    cr_assert_str_eq(trace_text(), "canceller d=nil");
+    cr_assert_eq(log_count("unhandled"), 0, "also of one that has not waited");
+    end();
+}

@@ -909,3 +909,34 @@ Test(cancellation, that_a_driven_computation_swallows_is_counted)
     trace_text();
     end();
 }
+
+/* ---- many ---- */
+
+enum { SHIELDS = 65536 }; /* more than 16 bits count */
+
+static weft_result yield_in_many_shields(void *unused)
+{
+    weft_scope *first = weft_shield_enter((weft_shield_options){0});
+    weft_result result;
+
+    (void)unused;
+    for (int i = 1; i < SHIELDS; i++)
+        cr_assert_not_null(weft_shield_enter((weft_shield_options){0}));
+    result = weft_yield();
+    weft_log_threshold = WEFT_LOG_ERROR + 1; /* which tells of each that is not left */
+    return weft_scope_leave(&first, result);
+}
+
+Test(shield, keeps_a_cancel_out_however_many_there_are_around_each_other)
+{
+    weft_deferred *d;
+
+    begin();
+    log_capture();
+    d = weft_spawn(yield_in_many_shields, NULL);
+    weft_deferred_cancel(d);
+    settle();
+    conclude(d, "d");
+    cr_assert_str_eq(trace_text(), "d=nil");
+    end();
+}

@@ -241,6 +241,7 @@ static WEFT__SWITCHES weft_deferred *start(struct fiber *fiber, const weft_place
     struct fiber *starter = stack_of ? (struct fiber *)stack_of : &scheduler->thread;
     weft_context *context;
     weft_deferred *deferred;
+    uint16_t flags;
 
     fiber->starter = starter;
     switch_to(starter, fiber);
@@ -252,7 +253,9 @@ static WEFT__SWITCHES weft_deferred *start(struct fiber *fiber, const weft_place
     }
     take_ended();
     context = fiber->task.context;
+    flags = fiber->task.unwanted ? WEFT__UNWANTED : 0;
     deferred = weft_deferred_with_at(bury(fiber), place);
+    deferred->flags |= flags;
     weft_context_unref(context);
     return deferred;
 }
