@@ -30,7 +30,7 @@ struct line {
 static void add(struct line *line, const char *text)
 {
     for (; *text && line->length < sizeof line->text; text++)
-        line->text[line->length++] = *text < ' ' && *text >= 0 ? '?' : *text;
+        line->text[line->length++] = (unsigned char)*text < ' ' ? '?' : *text;
 }
 
 static void add_number(struct line *line, uintptr_t number, unsigned base)
