@@ -1,7 +1,9 @@
 /* weft/weft.h: the whole core, and the reactor and fibers on top of it. HTTP is <weft/http.h>.
  *
  * The headers are for C11, and for C++11 with gcc or clang. There, functions and lambdas that capture nothing are
- * callbacks, what WEFT_TRY gives is a `void *` to be cast, and no exception may leave a callback or a fiber. */
+ * callbacks, what WEFT_TRY gives is a `void *` to be cast, and no exception may leave a callback or a fiber. Nor may a fiber
+ * wait inside a catch block, or in a destructor while an exception passes: which ones are being handled is the thread's
+ * affair, and a `throw;` after the wait would throw another fiber's. Catch, leave the block, then wait. */
 #ifndef WEFT_WEFT_H
 #define WEFT_WEFT_H
 
