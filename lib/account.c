@@ -100,20 +100,10 @@ static void give(struct weft__books *books, struct weft__account *account, int64
     account->system_ns += ns - user;
 }
 
-static uint64_t ticks_in_window(const struct weft__books *books)
-{
-    uint64_t all = books->none.ticks + books->ended_ticks;
-
-    for (uint32_t i = 0; i < books->count; i++)
-        all += books->table[i]->ticks;
-    return all;
-}
-
-/* Divides `ns` among those in the window, which is left empty. Parts are rounded down; what that leaves goes to one of those
+/* Divides `ns` among those in the window, who ran for `all` ticks together, and which is left empty. Parts are rounded down; what that leaves goes to one of those
  * who ran, so that nothing is lost. */
-static void divide(struct weft__books *books, int64_t ns)
+static void divide(struct weft__books *books, int64_t ns, uint64_t all)
 {
-    uint64_t all = ticks_in_window(books);
     double each = all ? (double)ns / (double)all : 0; /* tick */
     int64_t contexts = (int64_t)((double)books->ended_ticks * each);
     struct weft__account *last = NULL;
@@ -151,7 +141,7 @@ void weft__books_close_window(struct weft__books *books)
     cpu = cpu_clock();
     if (cpu - books->split_at > SPLIT_NS)
         measure_split(books, cpu);
-    divide(books, cpu - books->closed_at);
+    divide(books, cpu - books->closed_at, now - books->window_began);
     books->closed_at = cpu;
     books->window_began = books->mark = now;
     if (!books->running->slot)
