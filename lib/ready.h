@@ -16,8 +16,8 @@ struct weft__ready {
     struct weft__runnable *first;
     struct weft__runnable *last;
     size_t count;
-    size_t share;                   /* of this turn of the loop that is left: so many more may run before sockets are looked at */
-    struct weft__shuffle *shuffled; /* NULL: in order; else who picks the next, and keeps all but those that have just come */
+    size_t share;                   /* so many more may run in this turn, before sockets are looked at */
+    struct weft__shuffle *shuffled; /* NULL: in order; else it picks the next, and keeps all but those that have just come */
 };
 
 /* Lets those that are ready run, once each and a bounded number of times more; and again, if that took no time: a turn of

@@ -57,9 +57,9 @@ static __attribute__((noinline)) void switch_specially(struct fiber *from, struc
     }
 }
 
-/* From `from`, on whose stack we are, to `to`; returns when somebody switches back. Whose stack the thread stands on, and which
- * task runs, is for the side that is reached to say: until then, who overflows is the one that leaves. Inlined, as weft__switch
- * is. */
+/* From `from`, on whose stack we are, to `to`; returns when somebody switches back. Whose stack the thread stands on, and
+ * which task runs, is for the side that is reached to say: until then, who overflows is the one that leaves. Inlined, as
+ * weft__switch is. */
 static inline __attribute__((always_inline)) void switch_to(struct fiber *from, struct fiber *to)
 {
     if (__builtin_expect(from->task.special | to->task.special, 0))
@@ -75,8 +75,8 @@ static inline __attribute__((always_inline)) void switch_to(struct fiber *from, 
 static void fiber_run(struct weft__runnable *runnable);
 static void begin_fiber(struct weft__runnable *runnable);
 
-/* Leaves the current fiber, which waits or is in the ready queue, for whoever is next. Inlined too: each frame of a parked fiber
- * is a cache line more to come back to. */
+/* Leaves the current fiber, which waits or is in the ready queue, for whoever is next. Inlined too: each frame of a parked
+ * fiber is a cache line more to come back to. */
 static inline __attribute__((always_inline)) void park(struct fiber *self)
 {
     struct weft__runnable *ready;

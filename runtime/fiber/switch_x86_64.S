@@ -1,14 +1,16 @@
 /* Where a fiber begins on x86-64. The switch itself is in switch.h.
  *
- * Control-flow enforcement (-fcf-protection): places that are reached by an indirect branch begin with endbr64, here and in
- * switch.h. The note at the end says that this file is fit for indirect branch tracking (IBT), as a library is only when all of
- * it is. It does not say so of shadow stacks (SHSTK): a fiber has none of its own, and the first return on another stack would
- * find the wrong address. So a program with this file in it does not ask for shadow stacks, and nobody turns them on for it. */
+ * Control-flow enforcement (-fcf-protection): places that are reached by an indirect branch begin with endbr64, here and
+ * in switch.h. The note at the end says that this file is fit for indirect branch tracking (IBT), as a library is only when
+ * all of it is. It does not say so of shadow stacks (SHSTK): a fiber has none of its own, and the first return on another
+ * stack would find the wrong address. So a program with this file in it does not ask for shadow stacks, and nobody turns
+ * them on for it. */
 
     .text
 
-/* Where a new stack begins: on it lie the entry function and its argument, and below them what looks like its return address,
- * which lies in here, where a backtrace ends. Entered without a call, as it is left without a return: see switch.h. */
+/* Where a new stack begins: on it lie the entry function and its argument, and below them what looks like its return
+ * address, which lies in here, where a backtrace ends. Entered without a call, as it is left without a return: see
+ * switch.h. */
     .type fiber_begins, @function
     .p2align 4
 fiber_begins:
