@@ -74,7 +74,8 @@ WEFT_INTERNAL void weft__deferred_consume(weft_deferred *deferred, weft_callback
  * is taken out. When that is fired first, it goes to the task that was cancelled and waited for this one; without one it
  * has come too late. */
 WEFT_INTERNAL void weft__deferred_follow(weft_deferred *deferred, struct weft__task *task);
-WEFT_INTERNAL weft_error *weft__deferred_take_cancellation(weft_deferred *deferred); /* of a task that is `asked` */
+/* Takes it out, of the deferred of a task that has one `latched`. */
+WEFT_INTERNAL weft_error *weft__deferred_take_cancellation(weft_deferred *deferred);
 /* Asks once more, with what was taken out, which it takes. */
 WEFT_INTERNAL void weft__deferred_cancel_again(weft_deferred *deferred, weft_error *cancellation);
 

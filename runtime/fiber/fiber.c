@@ -6,9 +6,7 @@
  * callbacks never run on a stack that is about to go, and starting fibers from callbacks does not nest.
  *
  * A fiber's struct lies at the top of its stack, in memory that its first steps touch anyway. */
-#include <assert.h>
 #include <weft/fiber.h>
-#include <weft/log.h>
 
 #include "lib/task.h"
 #include "runtime/fiber/fiber.h"
@@ -127,10 +125,9 @@ static size_t stack_of(const struct weft__task *task, size_t *peak)
 static void scheduler_new(weft_reactor *reactor)
 {
     static const struct weft__stackful stackful = {sleep_cancel, &weft__group_waits, stack_of};
-    static const struct weft__fiber_room room = {scheduler_free};
 
     scheduler = weft_alloc_zeroed(sizeof *scheduler);
-    weft__reactor_set_fiber_room(reactor, &room);
+    weft__reactor_on_free(reactor, scheduler_free);
     weft__thread.tasks.stackful = &stackful;
 }
 
@@ -280,10 +277,7 @@ weft_deferred *weft_spawn_with_at(weft_fiber_fn *fn, void *arg, const char *name
 
 weft_deferred *weft_spawn_at(weft_fiber_fn *fn, void *arg, const char *name, const weft_place *place)
 {
-    struct fiber *fiber;
-    weft_error *error = fiber_new(&fiber, fn, arg, name, (weft_spawn_options){0}, place);
-
-    return error ? weft_deferred_with_at(weft_fail(error), place) : start(fiber, place);
+    return weft_spawn_with_at(fn, arg, name, (weft_spawn_options){0}, place);
 }
 
 weft_error *weft__spawn_in(weft_deferred **out, weft_scope *scope, weft_fiber_fn *fn, void *arg, const char *name,

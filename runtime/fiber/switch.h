@@ -15,7 +15,7 @@
 #endif
 
 /* Saves the caller's registers on its own stack, writes where to `*from`, and goes on with what was saved at `to`. Returns
- * when somebody switches back. The floating-point control words belong to the thread and are left as they are. */
+ * when somebody switches back. How floating point rounds and traps is left as it is. */
 #if defined __x86_64__ && !defined WEFT_FIBER_UCONTEXT
 static inline __attribute__((always_inline)) void weft__switch(void **from, void *to);
 #else

@@ -6,12 +6,9 @@
 
 #include "lib/thread.h"
 
-/* What the fiber room adds to the reactor of its thread, when it starts its first fiber. */
-struct weft__fiber_room {
-    void (*free)(void); /* no fiber is left that could run */
-};
-
-WEFT_INTERNAL void weft__reactor_set_fiber_room(weft_reactor *reactor, const struct weft__fiber_room *room);
+/* For the fiber room, when it starts its first fiber: `forget` is called when the reactor is freed, and no fiber is left that
+ * could run. */
+WEFT_INTERNAL void weft__reactor_on_free(weft_reactor *reactor, void (*forget)(void));
 
 /* Does what the variables of the environment ask of a reactor that is being made. */
 WEFT_INTERNAL void weft__environment_heed(weft_reactor *reactor);

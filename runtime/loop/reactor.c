@@ -30,7 +30,7 @@ struct call {
 struct weft_reactor {
     weft_clock clock; /* first: a clock is its reactor */
     struct ev_loop *loop;
-    const struct weft__fiber_room *fibers; /* NULL until the first has been started */
+    void (*forget_fibers)(void); /* NULL until the first has been started */
     struct weft__watch watch;
     bool running;
     bool stopped;
@@ -231,9 +231,9 @@ weft_error *weft_reactor_set_stall_limit(weft_reactor *reactor, double seconds)
     return weft__watch_set_limit(&reactor->watch, seconds);
 }
 
-void weft__reactor_set_fiber_room(weft_reactor *reactor, const struct weft__fiber_room *room)
+void weft__reactor_on_free(weft_reactor *reactor, void (*forget)(void))
 {
-    reactor->fibers = room;
+    reactor->forget_fibers = forget;
 }
 
 /* ---- running ---- */
@@ -371,8 +371,8 @@ weft_reactor *weft_reactor_free(weft_reactor *reactor)
     while (calls_make(reactor)); /* which may have started fibers, or made more calls */
     if (fibers_left())
         weft__tasks_abandon();
-    if (reactor->fibers)
-        reactor->fibers->free();
+    if (reactor->forget_fibers)
+        reactor->forget_fibers();
     weft__ready_shuffle(&weft__thread.ready, 0);
     leave_run(reactor, callers);
     weft_deferred_report_unhandled();
