@@ -29,12 +29,12 @@ $1 == "time" && $5 ~ /^[0-9]/ { take("instructions", $5) }
 $1 == "count" { take("instructions", $4) }
 
 # One more callback is what two cost more than one, in the same run.
-function take(what, value) {
-    last[$2, $3, what] = value
+function take(what, amount) {
+    last[$2, $3, what] = amount
     if ($3 == "two_callbacks")
-        add("one_more_callback", $2 " " what, value - last[$2, "create_add_fire_free", what])
+        add("one_more_callback", $2 " " what, amount - last[$2, "create_add_fire_free", what])
     else
-        add($3, $2 " " what, value)
+        add($3, $2 " " what, amount)
 }
 
 # The row of the programs' that a row of the table is; Twisted would take minutes for a million.
@@ -43,18 +43,6 @@ function source(name, program) {
         return name
     sub(/^million_/, "", name)
     return name (program == "twisted" ? "_100000" : "_1000000")
-}
-
-function known(name, program, what) {
-    return many[source(name, program), program " " what] > 0
-}
-
-function value(name, program, what) {
-    return median(source(name, program), program " " what)
-}
-
-function cell(name, program, what, format) {
-    return known(name, program, what) ? sprintf(format, value(name, program, what)) : "-"
 }
 
 function ns(name, program) {
@@ -73,10 +61,6 @@ function ratio_cell(name, peer) {
     return sprintf(ratio(name, peer) < 0.1 ? "%.4f" : "%.2f", ratio(name, peer))
 }
 
-function verdict(reached) {
-    return reached ? "reached" : "MISSED"
-}
-
 function verdicts(name,    i, peer, text) {
     if (!known(name, "weft", "ns"))
         return "not measured"
@@ -93,10 +77,6 @@ function verdicts(name,    i, peer, text) {
 # By how much the cost of each grows from the fewest to the most.
 function growth(kind, program) {
     return value("million_" kind, program, "ns") / value(kind "_1000", program, "ns")
-}
-
-function json(name, program, what, format) {
-    return known(name, program, what) ? sprintf(format, value(name, program, what)) : "null"
 }
 
 function row(name, unit, weft, others, more, how) {

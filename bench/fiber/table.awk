@@ -38,28 +38,12 @@ function source(name, program) {
     return name
 }
 
-function known(name, program, what) {
-    return many[source(name, program), program " " what] > 0
-}
-
-function value(name, program, what) {
-    return median(source(name, program), program " " what)
-}
-
-function cell(name, program, what, format) {
-    return known(name, program, what) ? sprintf(format, value(name, program, what)) : "-"
-}
-
 function amount(name, program) {
     if (!known(name, program, "value"))
         return "-"
     if (value(name, program, "value") >= 100)
         return grouped(value(name, program, "value"))
     return cell(name, program, "value", "%.1f")
-}
-
-function verdict(reached) {
-    return reached ? "reached" : "MISSED"
 }
 
 function compared(name, peer,    ratio) {
@@ -90,10 +74,6 @@ function verdicts(name, unit,    i, text, ratio) {
 
 function growth(program) {
     return value("ring_50000", program, "value") / value("yield_accounted", program, "value")
-}
-
-function json(name, program, what, format) {
-    return known(name, program, what) ? sprintf(format, value(name, program, what)) : "null"
 }
 
 function row(name, unit, weft, others, more, how) {
