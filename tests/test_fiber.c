@@ -1,6 +1,6 @@
 /* Fibers: starting, waiting, being cancelled, ending; what they cost, and what they must not break. */
 #include "tests/support/test.h"
-#include "tests/support/values.h"
+#include "tests/support/fibers.h"
 
 #include <execinfo.h>
 #include <math.h>
@@ -10,53 +10,6 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-static weft_reactor *reactor;
-
-static void begin(void)
-{
-    cr_assert_null(weft_reactor_new(&reactor));
-}
-
-static void end(void)
-{
-    reactor = weft_reactor_free(reactor);
-    cr_assert_eq(weft_live_counts_get().fibers, 0);
-}
-
-static void stop(weft_timer *timer, void *unused)
-{
-    (void)timer, (void)unused;
-    weft_reactor_stop(reactor);
-}
-
-static void run_for(double seconds)
-{
-    weft_timer timer;
-
-    weft_timer_init(&timer, stop, NULL);
-    weft_timer_start(&timer, weft_reactor_get_clock(reactor), seconds);
-    weft_reactor_run(reactor);
-}
-
-/* Lets everything that is ready run, and what that makes ready. */
-static void settle(void)
-{
-    for (int i = 0; i < 3; i++)
-        run_for(0);
-}
-
-static weft_result run_until(weft_deferred *d)
-{
-    return weft_reactor_run_until(reactor, d);
-}
-
-/* Until no fiber is left. */
-static void run_all(void)
-{
-    while (weft_live_counts_get().fibers)
-        run_for(0);
-}
 
 static void finish(weft_deferred *d, const char *label)
 {
@@ -1207,16 +1160,6 @@ static weft_result note_around_waits(void *label)
     return weft_ok(NULL);
 }
 
-static weft_deferred *spawn_in(const char *name, weft_fiber_fn *fn, void *arg)
-{
-    weft_context *previous = enter(name);
-    weft_deferred *d = weft_spawn(fn, arg);
-
-    cr_assert_str_eq(weft_context_get_name(weft_context_current()), name, "spawning keeps the caller's");
-    leave(previous);
-    return d;
-}
-
 Test(fiber_context, of_the_starter_is_the_fibers_on_every_line)
 {
     begin();
@@ -1471,7 +1414,7 @@ static weft_result run_reactor_in_clean_up(void *unused)
 {
     (void)unused;
     weft_result_drop(weft_sleep(60));
-    trace("%s", told(weft_reactor_run_until(reactor, weft_deferred_with(weft_int(1)))));
+    trace("%s", told(weft_reactor_run_until(weft_reactor_current(), weft_deferred_with(weft_int(1)))));
     return weft_ok(NULL);
 }
 
@@ -1492,7 +1435,7 @@ static void spawn_in_call(void *unused)
 Test(fiber_end, of_the_reactor_cancels_those_started_by_the_calls_that_were_left)
 {
     begin();
-    weft_reactor_call_from_thread(reactor, spawn_in_call, NULL);
+    weft_reactor_call_from_thread(weft_reactor_current(), spawn_in_call, NULL);
     end();
     cr_assert_str_eq(trace_text(), "late=!shutdown");
 }

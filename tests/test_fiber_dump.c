@@ -1,45 +1,11 @@
 /* What is said of all fibers, and who waits for whom in a circle. */
 #include "tests/support/test.h"
-#include "tests/support/values.h"
+#include "tests/support/fibers.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-static weft_reactor *reactor;
-
-static void begin(void)
-{
-    cr_assert_null(weft_reactor_new(&reactor));
-}
-
-static void end(void)
-{
-    reactor = weft_reactor_free(reactor);
-}
-
-static void stop(weft_timer *timer, void *unused)
-{
-    (void)timer, (void)unused;
-    weft_reactor_stop(reactor);
-}
-
-static void run_for(double seconds)
-{
-    weft_timer timer;
-
-    weft_timer_init(&timer, stop, NULL);
-    weft_timer_start(&timer, weft_reactor_get_clock(reactor), seconds);
-    weft_reactor_run(reactor);
-}
-
-/* Lets all fibers get as far as they can. */
-static void settle(void)
-{
-    for (int i = 0; i < 3; i++)
-        run_for(0);
-}
 
 static char *said(size_t (*dump)(char *, size_t))
 {
@@ -273,7 +239,7 @@ Test(fiber_dump, tells_scopes_with_their_deadlines_and_a_cancel_that_a_shield_ke
     weft_deferred_cancel_at(fiber, &at_end);
     expect_in_dump("    asked to stop at its next wait outside its shield by cancelled: the caller cancelled it "
                    "(end.c:9 end)\n");
-    weft_result_drop(weft_reactor_run_until(reactor, fiber));
+    weft_result_drop(run_until(fiber));
     end();
 }
 
@@ -303,7 +269,7 @@ Test(fiber_dump, tells_why_a_scope_was_cancelled)
     weft_scope_cancel_at(scope, weft_error_new_at(&WEFT_CANCELLED, &at_end, "enough\n"), &at_end);
     expect_in_dump("    in the scope entered at b.c:2 b, cancelled by cancelled: enough\\x0a (end.c:9 end)\n");
     weft_scope_unref(scope);
-    weft_result_drop(weft_reactor_run_until(reactor, fiber));
+    weft_result_drop(run_until(fiber));
     end();
 }
 

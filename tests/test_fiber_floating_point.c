@@ -5,25 +5,9 @@
 #ifndef WEFT_TEST_SAN_valgrind /* which rounds to nearest and does not trap, whatever it is asked for */
 #include <fenv.h>
 
-#include "tests/support/values.h"
+#include "tests/support/fibers.h"
 
-static weft_reactor *reactor;
 static const weft_spawn_options OWN = {.own_floating_point = true};
-
-static void begin(void)
-{
-    cr_assert_null(weft_reactor_new(&reactor));
-}
-
-static void end(void)
-{
-    reactor = weft_reactor_free(reactor);
-}
-
-static weft_result run_until(weft_deferred *d)
-{
-    return weft_reactor_run_until(reactor, d);
-}
 
 /* Rounded up and rounded down, a third differs. */
 static double divide(void)

@@ -76,6 +76,7 @@ weft_deferred *spawn_in(const char *context, weft_fiber_fn *fn, void *arg)
     weft_context *previous = enter(context);
     weft_deferred *d = weft_spawn(fn, arg);
 
+    cr_assert_str_eq(weft_context_get_name(weft_context_current()), context, "spawning keeps the caller's");
     leave(previous);
     return d;
 }
