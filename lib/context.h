@@ -4,25 +4,97 @@
 
 #include "lib/thread.h"
 
-struct weft_context {
-    uint32_t references;
-    struct weft__account account;
-    const char *prefix; /* the name's parts, while nobody has asked for the name; NULL when it was given whole */
-    uint64_t number;
-    char *name; /* owned; NULL until asked for */
+/* Fields that are found out when somebody asks, for contexts of which most are never asked. */
+struct weft__field_source {
+    /* As weft_context_get_fields. What it writes is good until `arg` goes. */
+    size_t (*list)(void *arg, weft_field *out, size_t room);
+    void *arg;
 };
 
-/* Makes `to` current with the reference that comes with it, and gives back the one that was, with its reference. */
-static inline weft_context *weft__context_swap(weft_context *to)
+struct weft__context_marks;
+struct weft__context_field;
+
+struct weft_context {
+    uint32_t references;
+    uint32_t thread; /* whose it is */
+    struct weft__account account;
+    weft_context *parent; /* a reference; NULL */
+    const char *prefix;   /* the name's parts, while nobody has asked for the name; NULL when it was given whole, or is the parent's */
+    uint64_t number;
+    char *name; /* owned; NULL until asked for */
+    struct weft__context_field *fields;
+    struct weft__field_source source; /* `list` NULL: none */
+    struct weft__context_marks *marks; /* NULL until something was marked */
+};
+
+static inline struct weft__account *weft__account_of(weft_context *context)
+{
+    return context ? &context->account : &weft__thread.books.none;
+}
+
+/* Makes `to` current with the reference that comes with it, and gives back the one that was, with its reference: `runs` goes
+ * on in it. `queues` and `leaves` as for weft__books_switch. */
+static inline weft_context *weft__context_switch(weft_context *to, const struct weft__task *runs, bool queues, bool leaves)
 {
     struct weft__thread *thread = &weft__thread;
     weft_context *from = thread->context;
 
-    if (from == to)
+    if (from == to && queues == leaves)
         return from;
     thread->context = to;
-    weft__books_switch(&thread->books, to ? &to->account : &thread->books.none);
+    weft__books_switch(&thread->books, to ? &to->account : &thread->books.none, runs, queues, leaves);
     return from;
+}
+
+static inline weft_context *weft__context_swap(weft_context *to)
+{
+    return weft__context_switch(to, NULL, false, false);
+}
+
+/* Tasks of it wait in the ready queue, or have left it, without a switch. */
+static inline void weft__context_queue(weft_context *context)
+{
+    if (WEFT__ACCOUNTING)
+        weft__account_queue(weft__account_of(context), weft__books_ticks(&weft__thread.books));
+}
+
+static inline void weft__context_unqueue(weft_context *context)
+{
+    if (WEFT__ACCOUNTING)
+        weft__account_unqueue(weft__account_of(context), weft__books_ticks(&weft__thread.books));
+}
+
+/* Who is charged what the context is, besides it and its parents. To be set before anything is. */
+static inline void weft__context_join(weft_context *context, struct weft__series *series)
+{
+    context->account.series = series;
+}
+
+/* What it has used until now belongs to `series` as well, and so does what it uses until it ends; what is above `series` has
+ * it already. */
+WEFT_INTERNAL void weft__context_move(weft_context *context, struct weft__series *series);
+
+/* Its end, when what else it is charged in this window is no matter: if nobody else holds it, nothing need be settled. */
+static inline void weft__context_end_last(weft_context *context)
+{
+    if (context->references > 1)
+        weft_context_end(context);
+    else
+        context->account.ended = true;
+}
+
+/* Where its fields come from, besides those that are set. Nothing is copied until the source goes. */
+WEFT_INTERNAL void weft__context_set_source(weft_context *context, struct weft__field_source source);
+WEFT_INTERNAL void weft__context_forget_source(weft_context *context);
+
+/* Its account is entered though it has ended: remembers that, to be said when it does no harm. */
+void weft__context_entered_after_end(struct weft__account *account, const struct weft__task *runs);
+/* Says what was remembered. */
+WEFT_INTERNAL void weft__contexts_say(void);
+static inline void weft__contexts_look(void)
+{
+    if (__builtin_expect(weft__thread.late != NULL, 0))
+        weft__contexts_say();
 }
 
 /* Logs that the callback `fn` left its context behind, and takes that away. */

@@ -61,6 +61,7 @@ static void driven_run(struct weft__runnable *runnable)
 {
     struct driven *driven = (struct driven *)runnable;
 
+    weft__context_unqueue(driven->task.context);
     if (step_in_context(driven, weft__task_waited(&driven->task, driven->task.place)))
         end(driven);
 }
@@ -92,7 +93,8 @@ size_t weft_run_ready(void)
         return weft__thread.ready.count;
     }
     weft__thread.draining = true;
-    weft__ready_drain(&weft__thread.ready);
+    weft__ready_drain_share(&weft__thread.ready);
     weft__thread.draining = false;
+    weft__contexts_look();
     return weft__thread.ready.count;
 }

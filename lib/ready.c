@@ -23,7 +23,7 @@ struct weft__shuffle {
     uint64_t state;
 };
 
-static void drain_share(struct weft__ready *ready)
+void weft__ready_drain_share(struct weft__ready *ready)
 {
     struct weft__runnable *next;
 
@@ -49,7 +49,7 @@ void weft__ready_drain(struct weft__ready *ready)
         return;
     began = weft__ticks();
     do
-        drain_share(ready);
+        weft__ready_drain_share(ready);
     while (ready->count && took_no_time(began));
 }
 

@@ -20,8 +20,9 @@ struct weft__ready {
     struct weft__shuffle *shuffled; /* NULL: in order; else it picks the next, and keeps all but those that have just come */
 };
 
-/* Lets those that are ready run, once each and a bounded number of times more; and again, if that took no time: a turn of
- * the loop costs as much as a hundred switches. */
+/* Lets those that are ready run, once each and a bounded number of times more. */
+void weft__ready_drain_share(struct weft__ready *ready);
+/* And again, if that took no time: a turn of the loop costs as much as a hundred switches. */
 WEFT_INTERNAL void weft__ready_drain(struct weft__ready *ready);
 /* From here on in an order that follows from `seed`; 0: in the order in which they come, and nothing is allocated. */
 WEFT_INTERNAL void weft__ready_shuffle(struct weft__ready *ready, uint64_t seed);

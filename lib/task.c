@@ -373,8 +373,9 @@ bool weft__task_wait(struct weft__task *task, weft_deferred *deferred, const wef
     task->place = place;
     task->since = weft__recent();
     task->state = WEFT__TASK_PARKED;
+    task->context = weft__thread.context; /* it leaves by a switch, which takes that along; this may wake it at once */
     weft__deferred_consume(deferred, wake, task);
-    weft_deferred_unref(deferred); /* may wake us at once */
+    weft_deferred_unref(deferred);
     return false;
 }
 

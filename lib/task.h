@@ -99,10 +99,18 @@ static inline weft_result weft__task_waited(struct weft__task *task, const weft_
     return __builtin_expect(weft_failed(result) != NULL, 0) ? weft__task_wait_failed(task, result, place) : result;
 }
 
+/* Into the ready queue, with its context in its struct. */
 static inline void weft__task_ready(struct weft__task *task, enum weft__task_state state)
 {
     task->state = (uint8_t)state;
+    weft__context_queue(task->context);
     weft__ready_push(&weft__thread.ready, &task->runnable);
+}
+
+/* Whether it has come from the ready queue to run, and nobody has said so yet. */
+static inline bool weft__task_was_ready(const struct weft__task *task)
+{
+    return task->state >= WEFT__TASK_NEW && task->state <= WEFT__TASK_YIELDING;
 }
 
 /* The number of the task that waits for `deferred`, or for what waits for it; 0: none does, so far as one can see. */

@@ -1,7 +1,7 @@
 /* The per-thread struct, and what becomes of its memory when the thread ends. */
 #include <pthread.h>
 
-#include "lib/thread.h"
+#include "lib/totals.h"
 
 __thread struct weft__thread weft__thread;
 
@@ -13,6 +13,7 @@ static void leave(void *arg)
 {
     struct weft__thread *thread = arg;
 
+    weft__totals_leave();
     if (!thread->live.deferreds) {
         weft__slab_clear(&thread->deferreds);
         weft__slab_clear(&thread->entries);

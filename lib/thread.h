@@ -14,9 +14,13 @@
 #include "lib/slab.h"
 
 struct weft__task;
+struct weft__totals;
+
+enum { WEFT__TOTALS_CHAINS = 32 };
 
 struct weft__thread {
     weft_context *context;        /* the current one, and a reference to it; NULL: none */
+    weft_context *late;           /* those that were entered after their end, which nobody has been told */
     struct weft__books books;     /* CPU time */
     weft_clock *clock;            /* its reactor's, or a test's; NULL */
     struct weft__ready ready;     /* what may run on */
@@ -37,6 +41,9 @@ struct weft__thread {
     struct weft__slab contexts;
     struct weft__slab scopes;
     weft_cancellation_stats cancellation;
+    weft_context_faults faults;
+    struct weft__totals *totals[WEFT__TOTALS_CHAINS]; /* by their keys */
+    uint32_t number;              /* of the process's threads; 0: it has none yet */
 };
 
 /* Initial-exec: a read of it is one instruction more than a read of a global. These libraries are linked, or loaded early

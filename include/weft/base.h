@@ -18,6 +18,10 @@
 #define WEFT_MUST_USE __attribute__((warn_unused_result))
 #define WEFT_PRINTF(text, first) __attribute__((format(printf, text, first)))
 
+/* One name of two, for macros that need a name of their own on each line: WEFT_JOINED(x, __LINE__). */
+#define WEFT_JOINED(a, b) WEFT__JOINED(a, b)
+#define WEFT__JOINED(a, b) a##b
+
 WEFT_BEGIN
 
 /* Where something was made or done. Places are static: they are compared and kept by pointer, and never freed. */

@@ -60,11 +60,13 @@ static __attribute__((noinline)) void switch_specially(struct fiber *from, struc
  * weft__switch is. */
 static inline __attribute__((always_inline)) void switch_to(struct fiber *from, struct fiber *to)
 {
+    bool was_ready = weft__task_was_ready(&to->task);
+
     if (__builtin_expect(from->task.special | to->task.special, 0))
         switch_specially(from, to);
     to->task.state = WEFT__TASK_RUNNING;
     weft__thread_step(&weft__thread);
-    from->task.context = weft__context_swap(to->task.context);
+    from->task.context = weft__context_switch(to->task.context, &to->task, from->task.state == WEFT__TASK_YIELDING, was_ready);
     weft__sanitizer_leave(&from->sanitizer, &to->sanitizer, from->task.state == WEFT__TASK_ENDED);
     weft__switch(&from->task.kept, to->task.kept);
     weft__sanitizer_arrive(&from->sanitizer, &scheduler->thread.sanitizer);
@@ -90,6 +92,8 @@ static inline __attribute__((always_inline)) void park(struct fiber *self)
         next = &scheduler->thread;
     }
     if (next == self) {
+        if (self->task.state == WEFT__TASK_READY)
+            weft__context_unqueue(self->task.context);
         self->task.state = WEFT__TASK_RUNNING;
         return;
     }
@@ -315,6 +319,7 @@ static void begin_fiber(struct weft__runnable *runnable)
         fiber_run(runnable);
         return;
     }
+    weft__context_unqueue(fiber->task.context);
     fiber->task.result = weft_fail(cancellation);
     weft__task_ending(&fiber->task);
     bury_and_fire(fiber);
@@ -411,7 +416,8 @@ WEFT__SWITCHES weft_result weft_yield_at(const weft_place *place)
         return outside_a_fiber(place, "weft_yield");
     self->task.place = place;
     if (__builtin_expect(!yield_to_next(self), 0)) {
-        weft__task_ready(&self->task, WEFT__TASK_YIELDING);
+        self->task.state = WEFT__TASK_YIELDING;
+        weft__ready_push(&weft__thread.ready, &self->task.runnable);
         park(self);
     }
     cancellation = weft__task_interruption(&self->task, place);

@@ -100,6 +100,7 @@ static void before_poll(struct ev_loop *loop) EV_NOEXCEPT
 {
     weft_reactor *reactor = ev_userdata(loop);
 
+    weft__contexts_look();
     weft__books_close_window(&weft__thread.books);
     weft__watch_rest(&reactor->watch);
 }
