@@ -230,34 +230,61 @@ static uint64_t take_ready(struct weft__account *account, uint64_t now)
     return ready;
 }
 
-static weft_usage usage_of(const struct weft__books *books, int64_t cpu, uint64_t ready, uint64_t allocated)
+/* What windows settle: few of the sums, and of many accounts. */
+struct part {
+    int64_t user_ns;
+    int64_t system_ns;
+    int64_t ready_ns;
+    int64_t allocated_bytes;
+};
+
+static struct part part_of(const struct weft__books *books, int64_t cpu, uint64_t ready, uint64_t allocated)
 {
     int64_t user = (int64_t)((double)cpu * books->user_share);
 
-    return (weft_usage){
-        .user_ns = user,
-        .system_ns = cpu - user,
-        .ready_ns = ns_of(books, ready),
-        .allocated_bytes = (int64_t)allocated,
-    };
+    return (struct part){user, cpu - user, ready ? ns_of(books, ready) : 0, (int64_t)allocated};
 }
 
-static void give(struct weft__books *books, struct weft__account *account, int64_t cpu, uint64_t now)
+static inline void add_part(weft_usage *usage, const struct part *part)
 {
-    weft_usage more = usage_of(books, cpu, take_ready(account, now), account->now.allocated);
+    grow(&usage->user_ns, part->user_ns);
+    grow(&usage->system_ns, part->system_ns);
+    grow(&usage->ready_ns, part->ready_ns);
+    grow(&usage->allocated_bytes, part->allocated_bytes);
+}
+
+static void add_part_above(const struct weft__account *account, const struct part *part)
+{
+    const weft_usage more = {
+        .user_ns = part->user_ns,
+        .system_ns = part->system_ns,
+        .ready_ns = part->ready_ns,
+        .allocated_bytes = part->allocated_bytes,
+    };
+
+    add_to_series(account, &more);
+    if (account->parent)
+        weft__account_add(account->parent, &more);
+}
+
+static inline void give(struct weft__books *books, struct weft__account *account, int64_t cpu, uint64_t now)
+{
+    struct part part = part_of(books, cpu, take_ready(account, now), account->now.allocated);
 
     account->now.ticks = account->now.allocated = 0;
-    weft__account_add(account, &more);
+    add_part(&account->usage, &part);
+    if (account->parent || account->series)
+        add_part_above(account, &part);
 }
 
 static void give_series(const struct weft__books *books, struct weft__series *series, double each)
 {
-    weft_usage more = usage_of(books, (int64_t)((double)series->left.ticks * each), series->left.ready, series->left.allocated);
+    struct part part = part_of(books, (int64_t)((double)series->left.ticks * each), series->left.ready, series->left.allocated);
 
     series->left = (struct weft__stretch){0};
     series->listed = false;
     for (; series; series = series->above)
-        weft__usage_add(&series->usage, &more);
+        add_part(&series->usage, &part);
 }
 
 /* Divides `ns` among those in the window, who ran for `all` ticks together, and which is left empty. Parts are rounded down;
@@ -313,23 +340,20 @@ void weft__books_close_window(struct weft__books *books)
 
 void weft__books_settle(struct weft__books *books, struct weft__account *account)
 {
-    weft_usage more;
-
     weft__books_close_window(books);
-    more = usage_of(books, 0, take_ready(account, books->mark), 0);
-    weft__account_add(account, &more);
+    give(books, account, 0, books->mark);
 }
 
 void weft__books_skip(struct weft__books *books)
 {
     int64_t cpu;
-    weft_usage more;
+    struct part part;
 
     if (!WEFT__ACCOUNTING)
         return;
     cpu = cpu_clock();
-    more = usage_of(books, cpu - books->closed_at, 0, 0);
-    weft__account_add(&books->none, &more);
+    part = part_of(books, cpu - books->closed_at, 0, 0);
+    add_part(&books->none.usage, &part);
     books->closed_at = cpu;
     books->window_began = books->mark = weft__ticks();
 }

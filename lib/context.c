@@ -46,7 +46,14 @@ static weft_context *context_new(void)
 {
     weft_context *context = weft__slab_take(&weft__thread.contexts, sizeof *context);
 
-    *context = (weft_context){.references = 1, .thread = thread_number()};
+    context->references = 1;
+    context->thread = thread_number();
+    context->account = (struct weft__account){.parent = NULL};
+    context->prefix = NULL;
+    context->name = NULL;
+    context->fields = NULL;
+    context->source = NULL;
+    context->marks = NULL;
     weft__thread.live.contexts++;
     return context;
 }
@@ -98,8 +105,7 @@ weft_context *weft_context_new_child(weft_context *parent, const char *suffix)
     if (!parent)
         return weft_context_new(suffix ? suffix : "-");
     context = context_new();
-    context->parent = weft__context_ref(parent);
-    context->account.parent = &parent->account;
+    context->account.parent = &weft__context_ref(parent)->account;
     if (suffix)
         context->name = name_below(parent, suffix);
     return context;
@@ -132,7 +138,7 @@ static __attribute__((noinline)) void free_rest(weft_context *context)
 /* Returns its parent, with the reference to it. */
 static weft_context *context_free(weft_context *context)
 {
-    weft_context *parent = context->parent;
+    weft_context *parent = weft__context_parent(context);
 
     assert(weft__thread.context != context);
     weft__account_end(&weft__thread.books, &context->account);
@@ -248,7 +254,7 @@ bool weft_context_has_ended(const weft_context *context)
 /* In the middle of a switch: neither logs nor runs anybody's code. */
 void weft__context_entered_after_end(struct weft__account *account, const struct weft__task *runs)
 {
-    weft_context *context = (weft_context *)((char *)account - offsetof(weft_context, account));
+    weft_context *context = weft__context_of(account);
     struct weft__context_marks *marks = marks_of(context);
 
     mark_end(marks, context); /* if its end was that of its only holder: it has not run since */
@@ -301,7 +307,7 @@ const char *weft_context_get_name(weft_context *context)
     if (!context)
         return "-";
     while (!context->name && !context->prefix)
-        context = context->parent;
+        context = weft__context_parent(context);
     if (!context->name) {
         size_t size = (size_t)snprintf(NULL, 0, "%s-%" PRIu64, context->prefix, context->number) + 1;
         char *name = weft_alloc(size);
@@ -381,7 +387,7 @@ enum { SOURCE_FIELDS = 16 };
 static void put_source(struct listing *listing, const struct weft__field_source *source)
 {
     weft_field fields[SOURCE_FIELDS];
-    size_t count = source->list(source->arg, fields, SOURCE_FIELDS);
+    size_t count = source->list(source, fields, SOURCE_FIELDS);
 
     for (size_t i = 0; i < count; i++)
         put(listing, fields[i]);
@@ -391,11 +397,11 @@ size_t weft_context_get_fields(weft_context *context, weft_field *out, size_t ro
 {
     struct listing listing = {out, room, 0};
 
-    for (; context; context = context->parent) {
+    for (; context; context = weft__context_parent(context)) {
         for (const struct weft__context_field *field = context->fields; field; field = field->next)
             put(&listing, (weft_field){field->name, field->value});
-        if (context->source.list)
-            put_source(&listing, &context->source);
+        if (context->source)
+            put_source(&listing, context->source);
     }
     return listing.count;
 }
@@ -403,7 +409,7 @@ size_t weft_context_get_fields(weft_context *context, weft_field *out, size_t ro
 static const char *from_source(const weft_context *context, const char *name)
 {
     weft_field fields[SOURCE_FIELDS];
-    size_t count = context->source.list ? context->source.list(context->source.arg, fields, SOURCE_FIELDS) : 0;
+    size_t count = context->source ? context->source->list(context->source, fields, SOURCE_FIELDS) : 0;
 
     for (size_t i = 0; i < count; i++) {
         if (!strcmp(fields[i].name, name))
@@ -418,7 +424,7 @@ const char *weft_context_get_field(weft_context *context, const char *name)
 
     if (context && !strcmp(name, "request"))
         return weft_context_get_name(context);
-    for (; context && !value; context = context->parent) {
+    for (; context && !value; context = weft__context_parent(context)) {
         struct weft__context_field *field = *find_field(context, name);
 
         value = field ? field->value : from_source(context, name);
@@ -426,22 +432,17 @@ const char *weft_context_get_field(weft_context *context, const char *name)
     return value;
 }
 
-void weft__context_set_source(weft_context *context, struct weft__field_source source)
-{
-    context->source = source;
-}
-
 /* Who still uses the context, its children too, keeps the fields. */
 void weft__context_forget_source(weft_context *context)
 {
-    struct weft__field_source source = context->source;
+    const struct weft__field_source *source = context->source;
     weft_field fields[SOURCE_FIELDS];
     size_t count;
 
-    context->source.list = NULL;
-    if (!source.list || context->references == 1)
+    context->source = NULL;
+    if (!source || context->references == 1)
         return;
-    count = source.list(source.arg, fields, SOURCE_FIELDS);
+    count = source->list(source, fields, SOURCE_FIELDS);
     for (size_t i = 0; i < count; i++) {
         if (!*find_field(context, fields[i].name))
             weft_context_set_field(context, fields[i].name, fields[i].value);

@@ -4,28 +4,41 @@
 
 #include "lib/thread.h"
 
-/* Fields that are found out when somebody asks, for contexts of which most are never asked. */
+/* Fields that are found out when somebody asks, for contexts of which most are never asked. Lies in the memory of whoever
+ * knows them. */
 struct weft__field_source {
-    /* As weft_context_get_fields. What it writes is good until `arg` goes. */
-    size_t (*list)(void *arg, weft_field *out, size_t room);
-    void *arg;
+    /* As weft_context_get_fields. What it writes is good as long as the source. */
+    size_t (*list)(const struct weft__field_source *source, weft_field *out, size_t room);
 };
 
 struct weft__context_marks;
 struct weft__context_field;
 
+/* What a change of context touches lies in the first 64 bytes, a cache line. */
 struct weft_context {
     uint32_t references;
     uint32_t thread; /* whose it is */
-    struct weft__account account;
-    weft_context *parent; /* a reference; NULL */
+    struct weft__account account; /* its parent is that of another context, and a reference to that */
     const char *prefix;   /* the name's parts, while nobody has asked for the name; NULL when it was given whole, or is the parent's */
     uint64_t number;
     char *name; /* owned; NULL until asked for */
     struct weft__context_field *fields;
-    struct weft__field_source source; /* `list` NULL: none */
+    const struct weft__field_source *source; /* NULL: none */
     struct weft__context_marks *marks; /* NULL until something was marked */
-};
+} __attribute__((aligned(64)));
+
+_Static_assert(offsetof(weft_context, account.usage) <= 64, "what a change of context touches is one cache line");
+
+static inline weft_context *weft__context_of(const struct weft__account *account)
+{
+    return (weft_context *)((char *)account - offsetof(weft_context, account));
+}
+
+/* Borrowed; NULL. */
+static inline weft_context *weft__context_parent(const weft_context *context)
+{
+    return context->account.parent ? weft__context_of(context->account.parent) : NULL;
+}
 
 static inline struct weft__account *weft__account_of(weft_context *context)
 {
@@ -83,8 +96,7 @@ static inline void weft__context_end_last(weft_context *context)
         context->account.ended = true;
 }
 
-/* Where its fields come from, besides those that are set. Nothing is copied until the source goes. */
-WEFT_INTERNAL void weft__context_set_source(weft_context *context, struct weft__field_source source);
+/* The source of its fields goes: those of who still uses the context are copied. */
 WEFT_INTERNAL void weft__context_forget_source(weft_context *context);
 
 /* Its account is entered though it has ended: remembers that, to be said when it does no harm. */

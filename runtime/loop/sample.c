@@ -72,7 +72,7 @@ static void take_context(struct raw_sample *raw, const weft_context *context)
     raw->sample.context[0] = '\0';
     raw->context_numbered = false;
     while (context && !context->name && !context->prefix) /* named as its parent is */
-        context = context->parent;
+        context = weft__context_parent(context);
     if (!context)
         return;
     raw->context_numbered = !context->name;
