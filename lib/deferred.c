@@ -11,6 +11,7 @@
 
 #include <weft/log.h>
 
+#include "lib/bound.h"
 #include "lib/context.h"
 #include "lib/deferred.h"
 #include "lib/task.h"
@@ -181,6 +182,15 @@ weft_deferred *weft_deferred_new_owning_at(weft_cancel_fn *canceller, void *arg,
     return d;
 }
 
+weft_deferred *weft_deferred_new_bound_at(weft_context *context, weft_cancel_fn *canceller, void *arg, const weft_place *place)
+{
+    weft_deferred *d = weft_deferred_new_at(canceller, arg, place);
+
+    d->flags |= WEFT__BOUND;
+    weft__bound_add(d, context);
+    return d;
+}
+
 /* The result of `d` is an error; it came about in the current context. */
 static void note_failure(weft_deferred *d)
 {
@@ -224,13 +234,15 @@ static __attribute__((noinline)) void free_slowly(weft_deferred *d)
         weft_context_unref(d->fired.failed_in);
     }
     weft_result_drop(d->result);
+    if (weft__deferred_bound(d))
+        weft__bound_remove(d);
 }
 
 /* Nobody holds it any more, and nothing waits for it. */
 static inline void deferred_free(weft_deferred *d)
 {
     assert(!has_entries(d) && !(d->flags & WEFT__RUNNING));
-    if (d->result.type || d->flags & WEFT__OWNING)
+    if (d->result.type || d->flags & (WEFT__OWNING | WEFT__BOUND))
         free_slowly(d);
     weft__slab_give(&weft__thread.deferreds, d);
     weft__thread.live.deferreds--;
@@ -607,17 +619,29 @@ static inline void run_if_ready(weft_deferred *d)
 
 /* ---- adding ---- */
 
-static __attribute__((noinline)) void log_handed_over(const weft_deferred *d)
+static void log_handed_over(const weft_deferred *d)
 {
     weft_log_error("misuse: a callback is added to a deferred that was handed over; it was made at %s:%d %s", d->made_at->file,
                    d->made_at->line, d->made_at->function);
 }
 
+/* To one that is not as most are. */
+static __attribute__((noinline)) void push_pair_specially(weft_deferred *d, weft_callback_fn *on_value,
+                                                          weft_callback_fn *on_error, void *arg)
+{
+    weft_context *context = weft__deferred_bound(d) ? weft__bound_find(d) : weft__thread.context;
+
+    if (d->flags & WEFT__CONSUMED)
+        log_handed_over(d);
+    *entry_push(d) = (struct weft__entry){on_value, on_error, arg, weft__context_ref(context)};
+}
+
 static inline void push_pair(weft_deferred *d, weft_callback_fn *on_value, weft_callback_fn *on_error, void *arg)
 {
-    if (__builtin_expect(d->flags & WEFT__CONSUMED, 0))
-        log_handed_over(d);
-    *entry_push(d) = (struct weft__entry){on_value, on_error, arg, weft__context_ref(weft__thread.context)};
+    if (__builtin_expect(d->flags & (WEFT__CONSUMED | WEFT__BOUND), 0))
+        push_pair_specially(d, on_value, on_error, arg);
+    else
+        *entry_push(d) = (struct weft__entry){on_value, on_error, arg, weft__context_ref(weft__thread.context)};
 }
 
 weft_deferred *weft_deferred_add_callbacks(weft_deferred *d, weft_callback_fn *on_value, weft_callback_fn *on_error,

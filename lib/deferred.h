@@ -31,7 +31,8 @@ enum weft__deferred_flag {
     WEFT__OWNING = 1 << 10,    /* pending: its canceller's argument is to be released */
     WEFT__UNWANTED = 1 << 11,  /* whoever holds it cancelled it: a cancellation that comes of it is no news */
     WEFT__REPORTED = 1 << 12,  /* done: its error was told already, at the end of a loop */
-    WEFT__SHIELDED = 1 << 13,  /* a task's: a cancel goes no further, for now */
+    WEFT__SHIELDED = 1 << 13,  /* a task's, with WEFT__FOLLOWS: a cancel goes no further, for now */
+    WEFT__BOUND = 1 << 13,     /* any other: its callbacks run in one context, lib/bound.h, whoever adds them */
     WEFT__INTERRUPTED = 1 << 14, /* a task's: a cancel of it has gone on to what it waits for */
     WEFT__GRANT = 1 << 15,     /* it got a grant, and whoever awaits that is to be noted: lib/holders.h */
 };
@@ -98,6 +99,11 @@ WEFT_INTERNAL bool weft__deferred_waits_for(const weft_deferred *inner, const we
 static inline bool weft__deferred_pending(const weft_deferred *deferred)
 {
     return !(deferred->flags & (WEFT__DONE | WEFT__WAITING));
+}
+
+static inline bool weft__deferred_bound(const weft_deferred *deferred)
+{
+    return (deferred->flags & (WEFT__BOUND | WEFT__FOLLOWS)) == WEFT__BOUND;
 }
 
 /* Whether the result can be taken at once. */

@@ -1,6 +1,8 @@
-/* Log contexts of callbacks and cancellers: rules G8, G20, G24 of contexts. */
+/* Log contexts of callbacks and cancellers: G8, G20, G22 and G24 of the source documents. */
 #include "tests/support/test.h"
 #include "tests/support/values.h"
+
+#include <string.h>
 
 Test(deferred_context, callbacks_run_in_the_one_in_which_they_were_added)
 {
@@ -146,4 +148,135 @@ Test(deferred_context, of_each_callback_is_its_own_when_one_forwards_to_another)
     cr_assert_str_eq(trace_text(), "from@worker to@listener");
     weft_deferred_unref(from);
     weft_deferred_unref(to);
+}
+
+/* ---- deferreds that are bound to a context ---- */
+
+static weft_deferred *bound_to(const char *name, weft_cancel_fn *canceller)
+{
+    weft_context *context = weft_context_new(name);
+    weft_deferred *d = weft_deferred_new_bound(context, canceller, (void *)"canceller");
+
+    weft_context_unref(context);
+    return d;
+}
+
+Test(deferred_context, g22_of_a_bound_one_is_that_of_all_callbacks_whoever_adds_and_fires)
+{
+    weft_deferred *d = bound_to("bound", NULL);
+    weft_context *previous;
+
+    context_noted(d, "a");
+    previous = enter("adder");
+    for (int i = 0; i < 20; i++) /* more than lie inline, and in one block */
+        context_noted(d, "b");
+    leave(previous);
+    previous = enter("firer");
+    weft_deferred_callback(d, weft_int(1));
+    trace("firer@%s", weft_context_get_name(weft_context_current()));
+    context_noted(d, "late");
+    leave(previous);
+    conclude(d, "result");
+    cr_assert_str_eq(trace_text(), "a@bound b@bound b@bound b@bound b@bound b@bound b@bound b@bound b@bound b@bound b@bound "
+                                   "b@bound b@bound b@bound b@bound b@bound b@bound b@bound b@bound b@bound b@bound "
+                                   "firer@firer late@bound result=1");
+}
+
+Test(deferred_context, g22_a_bound_one_holds_its_context_as_long_as_it_lives)
+{
+    weft_deferred *d = bound_to("bound", NULL);
+
+    cr_assert_eq(weft_live_counts_get().contexts, 1);
+    context_noted(d, "a");
+    weft_deferred_callback(d, weft_ok(NULL));
+    cr_assert_eq(weft_live_counts_get().contexts, 1);
+    weft_deferred_unref(d);
+    cr_assert_eq(weft_live_counts_get().contexts, 0);
+    cr_assert_str_eq(trace_text(), "a@bound");
+
+    weft_deferred_unref(bound_to("bound", NULL));
+    cr_assert_eq(weft_live_counts_get().contexts, 0, "also one that was never fired");
+}
+
+Test(deferred_context, g22_a_bound_one_may_be_bound_to_none)
+{
+    weft_deferred *d = weft_deferred_new_bound(NULL, NULL, NULL);
+    weft_context *previous = enter("adder");
+
+    context_noted(d, "a");
+    weft_deferred_callback(d, weft_ok(NULL));
+    leave(previous);
+    weft_deferred_unref(d);
+    cr_assert_str_eq(trace_text(), "a@-");
+}
+
+Test(deferred_context, g22_a_bound_one_takes_part_in_chains_on_both_sides)
+{
+    weft_deferred *bound = bound_to("bound", NULL), *inner = pending(), *outer;
+
+    context_noted(bound, "before");
+    weft_deferred_add_both(bound, return_later, weft_deferred_ref(inner));
+    context_noted(bound, "after");
+    outer = context_noted(waiting_for(bound), "outer");
+    weft_deferred_callback(bound, weft_ok(NULL));
+    weft_deferred_callback(inner, weft_int(3));
+    weft_deferred_unref(inner);
+    weft_deferred_unref(bound);
+    conclude(outer, "result");
+    cr_assert_str_eq(trace_text(), "before@bound after@bound outer@- result=3");
+}
+
+Test(deferred_context, g22_a_bound_one_brings_the_value_or_the_failure_of_one_that_is_forwarded_to_it)
+{
+    weft_deferred *from, *bound;
+    weft_context *previous;
+
+    for (int fails = 0; fails < 2; fails++) {
+        previous = enter("io");
+        from = pending();
+        bound = bound_to("bound", NULL);
+        weft_deferred_forward(weft_deferred_ref(from), bound);
+        context_noted(bound, "callback");
+        weft_deferred_callback(from, fails ? broken() : weft_int(2));
+        leave(previous);
+        weft_deferred_unref(from);
+        conclude(bound, "result");
+    }
+    cr_assert_str_eq(trace_text(), "callback@bound result=2 callback@bound result=!broken");
+}
+
+Test(deferred_context, g22_a_bound_one_is_cancelled_and_dumped_as_any_other)
+{
+    weft_deferred *d = bound_to("bound", cancel_done);
+    char text[512];
+
+    context_noted(d, "a");
+    noted(d, "b");
+    weft_deferred_dump(d, text, sizeof text);
+    cr_assert(strstr(text, "2 callbacks"), "%s", text);
+    weft_deferred_cancel(d);
+    cr_assert_str_eq(trace_text(), "canceller a@bound b=!cancelled");
+    weft_deferred_unref(d);
+}
+
+Test(deferred_context, g22_a_bound_one_that_nobody_can_fire_fails_in_its_context)
+{
+    weft_deferred *d = bound_to("bound", NULL);
+
+    context_noted(d, "a");
+    weft_deferred_add_both(d, note_last, (void *)"b");
+    weft_deferred_unref(d);
+    cr_assert_str_eq(trace_text(), "a@bound b=!orphaned");
+}
+
+Test(deferred_context, g22_a_bound_one_with_an_error_that_nobody_took_is_found_at_the_end_of_a_loop)
+{
+    weft_deferred *d = bound_to("bound", NULL);
+
+    log_capture();
+    weft_deferred_callback(d, broken());
+    weft_deferred_report_unhandled();
+    cr_assert_eq(log_count("unhandled error"), 1, "%s", log_text());
+    weft_deferred_unref(d);
+    cr_assert_eq(log_count("unhandled error"), 1, "and once");
 }

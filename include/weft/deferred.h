@@ -5,7 +5,8 @@
  * that returns weft_later(inner) makes the pipeline wait for `inner` and go on with what that brings.
  *
  * Callbacks run at once: inside the call that fires, or inside the call that adds one to a deferred that has its result.
- * Each runs in the log context that was current when it was added; whoever fires, adds or cancels keeps its own context.
+ * Each runs in the log context that was current when it was added, or in the one that its deferred is bound to; whoever
+ * fires, adds or cancels keeps its own context.
  * No call recurses however long a chain is; but a callback that itself fires another deferred runs that one's callbacks
  * inside.
  *
@@ -57,6 +58,18 @@ WEFT_API weft_deferred *weft_deferred_new_at(weft_cancel_fn *canceller, void *ar
 #define weft_deferred_new_owning(canceller, arg, release) weft_deferred_new_owning_at(canceller, arg, release, WEFT_HERE)
 WEFT_API weft_deferred *weft_deferred_new_owning_at(weft_cancel_fn *canceller, void *arg, weft_release_fn *release,
                                                     const weft_place *place) __attribute__((returns_nonnull)) WEFT_MUST_USE;
+
+/* The same, bound to `context` (NULL: none), of which it holds a reference as long as it lives: callbacks run in that one,
+ * whoever adds them. For a function that hands its deferred to others, and whose work their callbacks are. With
+ * weft_deferred_forward it brings what one from elsewhere does:
+ *
+ *     bound = weft_deferred_new_bound(weft_context_current(), NULL, NULL);
+ *     weft_deferred_forward(do_some_io(), bound);
+ *
+ * Who awaits it has its own context after the wait, as ever. */
+#define weft_deferred_new_bound(context, canceller, arg) weft_deferred_new_bound_at(context, canceller, arg, WEFT_HERE)
+WEFT_API weft_deferred *weft_deferred_new_bound_at(weft_context *context, weft_cancel_fn *canceller, void *arg,
+                                                   const weft_place *place) __attribute__((returns_nonnull)) WEFT_MUST_USE;
 
 /* One that has its result already. Takes `result`; of weft_later(d) it makes d itself. */
 #define weft_deferred_with(result) weft_deferred_with_at(result, WEFT_HERE)
