@@ -7,12 +7,14 @@
 #ifndef WEFT_WEFT_H
 #define WEFT_WEFT_H
 
+#include <weft/background.h>
 #include <weft/base.h>
 #include <weft/cancellation.h>
 #include <weft/clock.h>
 #include <weft/condition.h>
 #include <weft/context.h>
 #include <weft/deferred.h>
+#include <weft/description.h>
 #include <weft/driver.h>
 #include <weft/dump.h>
 #include <weft/error.h>

@@ -1,0 +1,13 @@
+/* Descriptions, for what is counted under them. */
+#ifndef WEFT_LIB_DESCRIPTION_H
+#define WEFT_LIB_DESCRIPTION_H
+
+#include <weft/description.h>
+
+#include "lib/internal.h"
+
+/* Another one starts, or ends: the one that is counted, registered by the first of these. */
+WEFT_INTERNAL weft_description *weft__description_started(weft_description *description, uint64_t *number);
+WEFT_INTERNAL void weft__description_ended(weft_description *counted);
+
+#endif

@@ -1,0 +1,93 @@
+/* Background work in fibers. */
+#include <weft/background.h>
+#include <weft/log.h>
+#include <weft/reactor.h>
+
+#include "lib/background.h"
+#include "lib/description.h"
+
+/* ---- part of what the caller does ---- */
+
+struct start {
+    weft_fiber_fn *fn;
+    void *arg;
+};
+
+static weft_result run(void *arg)
+{
+    struct start start = *(struct start *)arg; /* it lies on the stack of the starter, who goes on at the first wait */
+    weft_context *own = weft_context_ref(weft_context_current());
+    weft_result result = start.fn(start.arg);
+
+    weft__background_returned(own, (const void *)start.fn);
+    return result;
+}
+
+weft_deferred *weft_run_in_background_at(weft_fiber_fn *fn, void *arg, const char *name, const weft_place *place)
+{
+    struct start start = {fn, arg};
+
+    return weft_spawn_at(run, &start, name, place);
+}
+
+/* ---- on their own ---- */
+
+static void log_end(const char *name, weft_error *error)
+{
+    bool cancelled = weft_error_is(error, &WEFT_CANCELLED);
+    char text[1024];
+
+    weft_error_print(error, text, sizeof text);
+    weft_log(cancelled ? WEFT_LOG_INFO : WEFT_LOG_ERROR, "the background process %s %s: %s", name,
+             cancelled ? "was cancelled" : "failed", text);
+}
+
+/* Runs in the process's context. */
+static weft_result process_ended(weft_result result, void *arg)
+{
+    weft_description *counted = arg;
+    weft_error *error = weft_failed(result);
+
+    weft__description_ended(counted);
+    if (!error)
+        return result;
+    log_end(counted->name, error);
+    weft_result_drop(result);
+    return weft_ok(NULL);
+}
+
+/* The caller is no more than the occasion, as that of a callback is: the fiber is not in its scopes. */
+static weft_deferred *spawn_apart(weft_fiber_fn *fn, void *arg, const char *name, const weft_place *place)
+{
+    struct weft__task *caller = weft__thread.task;
+    weft_deferred *deferred;
+
+    weft__thread.task = NULL;
+    deferred = weft_spawn_at(fn, arg, name, place);
+    weft__thread.task = caller;
+    return deferred;
+}
+
+static weft_deferred *no_reactor(const weft_place *place)
+{
+    return weft_deferred_with_at(
+        weft_fail(weft_error_new_at(&WEFT_MISUSE, place, "a background process needs a reactor on its thread")), place);
+}
+
+weft_deferred *weft_run_as_background_process_at(weft_description *description, weft_fiber_fn *fn, void *arg,
+                                                 const char *name, const weft_place *place)
+{
+    weft_description *counted;
+    weft_context *callers;
+    weft_deferred *deferred;
+    uint64_t number;
+
+    if (!weft_reactor_current())
+        return no_reactor(place);
+    counted = weft__description_started(description, &number);
+    callers = weft_context_set(weft_context_new_numbered(counted->name, number));
+    deferred = spawn_apart(fn, arg, name, place);
+    weft_deferred_add_both(deferred, process_ended, counted);
+    weft_context_unref(weft_context_set(callers));
+    return deferred;
+}
