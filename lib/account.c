@@ -111,6 +111,7 @@ static void measure_split(struct weft__books *books, int64_t cpu)
 }
 
 static void empty_window(struct weft__books *books);
+static void list(struct weft__books *books, struct weft__account *account);
 
 /* The thread's CPU clock begins anew in a child. What was spent in the open window is the parent's. */
 static void go_on_in_child(void)
@@ -335,7 +336,7 @@ void weft__books_close_window(struct weft__books *books)
     books->closed_at = cpu;
     reset(books, now);
     if (!books->running->slot)
-        weft__books_enlist(books, books->running, NULL);
+        list(books, books->running);
 }
 
 void weft__books_settle(struct weft__books *books, struct weft__account *account)
@@ -370,7 +371,7 @@ static void empty_window(struct weft__books *books)
     }
     reset(books, weft__ticks());
     if (!books->running->slot)
-        weft__books_enlist(books, books->running, NULL);
+        list(books, books->running);
 }
 
 static void list(struct weft__books *books, struct weft__account *account)

@@ -261,6 +261,8 @@ void weft__context_entered_after_end(struct weft__account *account, const struct
     if (marks->late)
         return;
     marks->late = true;
+    if (!runs)
+        runs = weft__thread.task;
     marks->late_in = runs ? runs->name : NULL;
     marks->late_from = runs ? runs->started_at : NULL;
     marks->next_late = weft__thread.late;

@@ -25,9 +25,10 @@ struct weft_context {
     struct weft__context_field *fields;
     const struct weft__field_source *source; /* NULL: none */
     struct weft__context_marks *marks; /* NULL until something was marked */
-} __attribute__((aligned(64)));
+};
 
-_Static_assert(offsetof(weft_context, account.usage) <= 64, "what a change of context touches is one cache line");
+_Static_assert(offsetof(weft_context, account.usage) <= 64 && sizeof(weft_context) % 64 == 0,
+               "what a change of context touches is one cache line");
 
 static inline weft_context *weft__context_of(const struct weft__account *account)
 {

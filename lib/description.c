@@ -49,12 +49,17 @@ static __attribute__((noinline)) weft_description *registered(weft_description *
     return counted;
 }
 
-weft_description *weft__description_started(weft_description *description, uint64_t *number)
+weft_description *weft__description_counted(weft_description *description)
 {
     weft_description *counted = __atomic_load_n(&description->weft__counted, __ATOMIC_ACQUIRE);
 
-    if (!counted)
-        counted = registered(description);
+    return counted ? counted : registered(description);
+}
+
+weft_description *weft__description_started(weft_description *description, uint64_t *number)
+{
+    weft_description *counted = weft__description_counted(description);
+
     *number = __atomic_add_fetch(&counted->weft__started, 1, __ATOMIC_RELAXED);
     __atomic_add_fetch(&counted->weft__in_flight, 1, __ATOMIC_RELAXED);
     return counted;

@@ -7,6 +7,8 @@
 #include "lib/totals.h"
 
 const struct weft__family weft__after_end_family = {"after_end", {NULL}};
+const struct weft__family weft__block_family = {"block", {"name"}};
+const struct weft__family weft__process_family = {"background_process", {"name"}};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct weft__totals *kinds; /* the first of each, the newest kind first */

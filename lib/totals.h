@@ -69,7 +69,10 @@ struct weft__totals_sum {
 WEFT_INTERNAL void weft__totals_each(const struct weft__family *family,
                                      void (*fn)(const struct weft__totals_sum *sum, void *arg), void *arg);
 
-extern WEFT_INTERNAL const struct weft__family weft__after_end_family; /* without labels */
+/* What contexts have used after their ends, without labels; measured blocks and background processes, by name. */
+extern WEFT_INTERNAL const struct weft__family weft__after_end_family;
+extern WEFT_INTERNAL const struct weft__family weft__block_family;
+extern WEFT_INTERNAL const struct weft__family weft__process_family;
 
 /* The thread ends. */
 void weft__totals_leave(void);

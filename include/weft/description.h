@@ -1,4 +1,5 @@
-/* weft/description.h: names under which work is counted: of background processes (weft/background.h).
+/* weft/description.h: names under which work is counted: of background processes (weft/background.h) and measured blocks
+ * (weft/measure.h).
  *
  *     static weft_description cleanup = WEFT_DESCRIPTION("cleanup");
  *

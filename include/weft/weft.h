@@ -28,6 +28,7 @@
 #include <weft/lock.h>
 #include <weft/log.h>
 #include <weft/looping_call.h>
+#include <weft/measure.h>
 #include <weft/queue.h>
 #include <weft/reactor.h>
 #include <weft/read_write_lock.h>

@@ -5,6 +5,7 @@
 
 #include "lib/background.h"
 #include "lib/description.h"
+#include "lib/totals.h"
 
 /* ---- part of what the caller does ---- */
 
@@ -49,11 +50,13 @@ static weft_result process_ended(weft_result result, void *arg)
     weft_error *error = weft_failed(result);
 
     weft__description_ended(counted);
-    if (!error)
-        return result;
-    log_end(counted->name, error);
-    weft_result_drop(result);
-    return weft_ok(NULL);
+    if (error) {
+        log_end(counted->name, error);
+        weft_result_drop(result);
+        result = weft_ok(NULL);
+    }
+    weft_context_end(weft_context_current());
+    return result;
 }
 
 /* The caller is no more than the occasion, as that of a callback is: the fiber is not in its scopes. */
@@ -66,6 +69,15 @@ static weft_deferred *spawn_apart(weft_fiber_fn *fn, void *arg, const char *name
     deferred = weft_spawn_at(fn, arg, name, place);
     weft__thread.task = caller;
     return deferred;
+}
+
+static weft_context *new_context(weft_description *counted, uint64_t number)
+{
+    weft_context *context = weft_context_new_numbered(counted->name, number);
+    struct weft__totals *totals = weft__totals_get(&weft__process_family, counted, (const char *const[]){counted->name});
+
+    weft__context_join(context, &totals->series);
+    return context;
 }
 
 static weft_deferred *no_reactor(const weft_place *place)
@@ -85,7 +97,7 @@ weft_deferred *weft_run_as_background_process_at(weft_description *description, 
     if (!weft_reactor_current())
         return no_reactor(place);
     counted = weft__description_started(description, &number);
-    callers = weft_context_set(weft_context_new_numbered(counted->name, number));
+    callers = weft_context_set(new_context(counted, number));
     deferred = spawn_apart(fn, arg, name, place);
     weft_deferred_add_both(deferred, process_ended, counted);
     weft_context_unref(weft_context_set(callers));
