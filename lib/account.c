@@ -209,6 +209,22 @@ void weft__account_add(struct weft__account *account, const weft_usage *more)
     }
 }
 
+static void count_one(weft_usage *usage, size_t offset, int64_t more)
+{
+    grow((int64_t *)((char *)usage + offset), more);
+}
+
+void weft__account_count(struct weft__account *account, size_t offset, int64_t more)
+{
+    for (; account; account = account->parent) {
+        count_one(&account->usage, offset, more);
+        if (account->series && !has_it_above(account, account->series)) {
+            for (struct weft__series *series = account->series; series; series = series->above)
+                count_one(&series->usage, offset, more);
+        }
+    }
+}
+
 /* ---- windows ---- */
 
 static void reset(struct weft__books *books, uint64_t now)

@@ -106,6 +106,8 @@ WEFT_INTERNAL void weft__books_enlist(struct weft__books *books, struct weft__ac
 void weft__books_settle(struct weft__books *books, struct weft__account *account);
 /* Adds to it, its parents and their series. None of `more` is negative. */
 void weft__account_add(struct weft__account *account, const weft_usage *more);
+/* The same for one of the sums, which is at `offset`. */
+WEFT_INTERNAL void weft__account_count(struct weft__account *account, size_t offset, int64_t more);
 void weft__usage_add(weft_usage *usage, const weft_usage *more);
 /* CPU time of another thread is charged: in no context? */
 static inline void weft__books_merge(struct weft__books *books, bool in_none, int64_t ns)

@@ -331,6 +331,13 @@ static struct weft__context_field **find_field(weft_context *context, const char
     return field;
 }
 
+const char *weft__context_own_field(weft_context *context, const char *name)
+{
+    const struct weft__context_field *field = *find_field(context, name);
+
+    return field ? field->value : NULL;
+}
+
 static void remove_field(struct weft__context_field **at)
 {
     struct weft__context_field *field = *at;

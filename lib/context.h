@@ -88,6 +88,15 @@ static inline void weft__context_join(weft_context *context, struct weft__series
  * it already. */
 WEFT_INTERNAL void weft__context_move(weft_context *context, struct weft__series *series);
 
+/* Adds to one of its sums, given by its place in weft_usage. */
+static inline void weft__context_count(weft_context *context, size_t sum, int64_t more)
+{
+    weft__account_count(&context->account, sum, more);
+}
+
+/* Set in it, and not a parent's, nor known to its source. Borrowed; NULL: none. */
+WEFT_INTERNAL const char *weft__context_own_field(weft_context *context, const char *name);
+
 /* Its end, when what else it is charged in this window is no matter: if nobody else holds it, nothing need be settled. */
 static inline void weft__context_end_last(weft_context *context)
 {

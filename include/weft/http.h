@@ -5,8 +5,14 @@
  * which comes out of the wait it is in; any other runs to its end and its answer is dropped. Either way one request line
  * is logged, with `!` behind the status when the client did not get the whole answer:
  *
- *     … GET-42 127.0.0.1 - 8008 - {None} Processed request: 1.204sec/0.000sec ru=(0.000041sec, 0.000012sec) 0B 499! "GET
- *     /rooms/lobby/wait HTTP/1.1" "curl/7.88.1"
+ *     … GET-42 127.0.0.1 - 8008 - {None} Processed request: 1.204sec/0.000sec ru=(0.000041sec, 0.000012sec)
+ *     db=(0.000sec/0.000sec/0) 0B 499! "GET /rooms/lobby/wait HTTP/1.1" "curl/7.88.1" [0 dbevts]
+ *
+ * that is: the peer, the port, who asks; the time until the handler had ended, and until the answer had left; CPU time of
+ * the program and of the kernel; the database's: the wait for it, the time in it, transactions; the answer's bytes and status;
+ * rows of the database. All but the first three are the context's (weft/context.h). Who asks is its field "requester", which
+ * the handler sets. It also has the fields "ip_address", "method", "url", "protocol" and "user_agent", for log lines; it
+ * ends when the answer has left, and what the client's leaving makes useless is counted apart.
  *
  * A handler returns what a responder gave it, or a failure: a WEFT_HTTP_ERROR is answered as it says, a cancellation with
  * 499 (503 when the server shuts down), anything else with 500, and no more than that told to the client. Errors are JSON:

@@ -16,7 +16,7 @@
 #include <unistd.h>
 #include <weft/log.h>
 
-#include "lib/thread.h"
+#include "lib/context.h"
 #include "runtime/http/backlog.h"
 #include "runtime/http/connection.h"
 #include "runtime/http/handling.h"
@@ -59,6 +59,29 @@ static bool is_reading(const struct weft__connection *connection)
     return connection->request && weft__request_is_being_read(connection->request);
 }
 
+/* Of what the connection has sent, what follows the answers that were settled before belongs to this one. */
+static void count_sent(struct weft_request *request)
+{
+    struct weft__connection *connection = request->connection;
+    uint64_t sent = connection->output.sent < request->answer_end ? connection->output.sent : request->answer_end;
+
+    if (sent <= connection->settled)
+        return;
+    if (request->context)
+        weft__context_count(request->context, offsetof(weft_usage, bytes_out), (int64_t)(sent - connection->settled));
+    connection->settled = sent;
+}
+
+/* All that will ever be known of it is. */
+static void settle(struct weft_request *request)
+{
+    count_sent(request);
+    if (!request->context)
+        return;
+    weft__request_line_log(request);
+    weft__context_end_last(request->context);
+}
+
 /* Settles with the requests whose answer has left, or never will. */
 static void release_answered(struct weft__connection *connection)
 {
@@ -69,8 +92,7 @@ static void release_answered(struct weft__connection *connection)
             break;
         connection->answered = request->next;
         connection->answered_count--;
-        if (request->context)
-            weft__request_line_log(request);
+        settle(request);
         weft__request_free(request);
     }
 }
@@ -89,7 +111,7 @@ static void abandon_reading(struct weft__connection *connection)
         weft__request_begin_context(request);
         request->status = 499;
         request->ended = weft__server_line_time(connection->server);
-        weft__request_line_log(request);
+        settle(request);
     }
     weft__request_free(request);
 }
@@ -120,6 +142,8 @@ static void client_left(struct weft__connection *connection, const char *what)
 
     weft__connection_close(connection);
     request = connection->request;
+    if (request && request->context)
+        weft_context_client_left(request->context);
     if (request && weft__request_is_cancellable(request))
         weft__request_cancel(request, weft_error_new(&WEFT_CLIENT_GONE, "%s %s",
                                                      weft__address_print(&connection->peer, peer), what));
@@ -226,11 +250,14 @@ static void ask_for_body(struct weft__connection *connection)
 /* Parses until one request is whole or the data is used up. Returns how much was used. */
 static size_t parse_some(struct weft__connection *connection, const char *data, size_t size)
 {
+    enum weft__reading reading;
     size_t used;
 
     if (!connection->request)
         connection->request = weft__request_new(connection);
-    switch (weft__request_read(connection->request, data, size, &used)) {
+    reading = weft__request_read(connection->request, data, size, &used);
+    connection->request->bytes_in += used;
+    switch (reading) {
     case WEFT__READ_NOTHING:
         weft__request_free(connection->request);
         connection->request = NULL;

@@ -29,6 +29,7 @@ struct weft__connection {
     struct weft_request *answered; /* those whose answer has not left yet, oldest first */
     struct weft_request *answered_last;
     struct weft__output output;
+    uint64_t settled;              /* bytes sent that are counted with a request */
     struct weft__backlog *backlog; /* bytes of the requests behind; NULL when there are none */
     int64_t linger_until;
     size_t linger_read;

@@ -142,6 +142,7 @@ void weft__request_begin_context(struct weft_request *request)
     weft_http_server *server = request->connection->server;
 
     request->context = weft_context_new_numbered(weft_request_method(request), ++server->sequence);
+    weft__request_introduce(request);
 }
 
 void weft__request_refuse(struct weft_request *request)

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "lib/thread.h"
+#include "lib/context.h"
 #include "runtime/http/connection.h"
 #include "runtime/http/percent.h"
 #include "runtime/http/request.h"
@@ -22,6 +22,7 @@ struct weft_request *weft__request_new(struct weft__connection *connection)
     memset(&request->route, 0, offsetof(struct weft_request, own_headers) - offsetof(struct weft_request, route));
     request->connection = connection;
     request->refusal.status = 0;
+    request->bytes_in = 0;
     weft__request_read_init(request);
     weft__thread.live.requests++;
     return request;
@@ -29,6 +30,8 @@ struct weft_request *weft__request_new(struct weft__connection *connection)
 
 void weft__request_free(struct weft_request *request)
 {
+    if (request->context)
+        weft__context_forget_source(request->context);
     while (request->kept) {
         void *memory = request->kept;
 

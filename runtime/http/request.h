@@ -3,8 +3,8 @@
 #define WEFT_RUNTIME_HTTP_REQUEST_H
 
 #include <llhttp.h>
-#include <weft/context.h>
 
+#include "lib/context.h"
 #include "runtime/http/router.h"
 
 enum weft__phase {
@@ -47,6 +47,8 @@ struct weft_request {
     struct weft_request *next; /* in the connection's line of those whose answer is on its way */
     int64_t began;             /* when its head was read, then when its handler was started */
     int64_t ended;             /* when its handler had ended */
+    struct weft__field_source fields; /* of its context */
+    size_t bytes_in;           /* of head and body, as they came */
 
     /* Its text (reading.c). */
     const char *chunk;   /* what is being read */
@@ -71,6 +73,8 @@ struct weft_request {
     weft_context *context;
     weft_deferred *handler;   /* while it waits */
     char *query;              /* NULL: none; not decoded */
+    const char *uri;          /* as logs have it, once somebody has asked; and the client's host */
+    const char *host;
     struct weft__pair *pairs; /* the query, decoded, once somebody has asked */
     void *kept;               /* memory that goes with it, linked by its first pointers */
     char *body;
@@ -126,6 +130,15 @@ static inline bool weft__request_is_being_read(const struct weft_request *reques
 
 /* Finds the path, the query, the route and its parameters; or a refusal. */
 void weft__request_resolve(struct weft_request *request);
+
+/* ---- fields.c ---- */
+
+/* Its context is as known as it is: fields, and what it has received. */
+void weft__request_introduce(struct weft_request *request);
+/* What logs may show: without secrets, cut where it is very long. Lasts as long as the request. */
+const char *weft__request_uri(struct weft_request *request);
+const char *weft__request_host(struct weft_request *request);
+const char *weft__request_protocol(struct weft_request *request);
 
 /* ---- request_line.c ---- */
 

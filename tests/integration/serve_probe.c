@@ -21,7 +21,11 @@
  *     GET  /empty              204, no body
  *     GET  /fail, /refuse, /gives-up          failures: an ordinary one, one with a status, a cancellation nobody asked for
  *     GET  /refuse-without-errcode, /refuse-with-bad-errcode   404, and an errcode that is NULL or not UTF-8
- *     GET  /twice, /twice-careless, /silent   two answers, also returned the second's failure; none */
+ *     GET  /twice, /twice-careless, /silent   two answers, also returned the second's failure; none
+ *     GET  /fields             the log fields that a context below the request's has; ?requester= becomes one
+ *     POST /usage              what the request has used
+ *     GET  /works-on           not cancellable: parks until POST /open, then spins for 20 ms and logs what that was for
+ *     GET  /outlived           starts a fiber, which parks until POST /open, and answers */
 #include <weft/http.h>
 #include <weft/live.h>
 #include <weft/log.h>
@@ -31,6 +35,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <time.h>
 
 struct waiter {
     LIST_ENTRY(waiter) link;
@@ -78,14 +83,19 @@ static weft_result wait_for_opening(struct probe *probe, weft_cancel_fn *cancell
     return opened;
 }
 
-static weft_result answer_when_open(struct probe *probe, weft_request *request, weft_cancel_fn *canceller)
+static weft_result park(struct probe *probe, weft_cancel_fn *canceller)
 {
     weft_result opened;
 
     probe->starts++;
     opened = wait_for_opening(probe, canceller);
     probe->ends++;
-    WEFT_TRY(opened);
+    return opened;
+}
+
+static weft_result answer_when_open(struct probe *probe, weft_request *request, weft_cancel_fn *canceller)
+{
+    WEFT_TRY(park(probe, canceller));
     return weft_respond_text(request, 200, "open\n");
 }
 
@@ -356,6 +366,93 @@ static weft_result handle_silent(weft_request *request, void *arg)
     return weft_ok(NULL);
 }
 
+/* ---- what contexts tell and count ---- */
+
+static json_t *fields_to_json(weft_context *context)
+{
+    weft_field fields[16];
+    size_t count = weft_context_get_fields(context, fields, 16);
+    json_t *json = json_object();
+
+    for (size_t i = 0; i < count; i++)
+        json_object_set_new(json, fields[i].name, json_string(fields[i].value));
+    json_object_set_new(json, "request", json_string(weft_context_get_field(context, "request")));
+    return json;
+}
+
+static weft_result handle_fields(weft_request *request, void *arg)
+{
+    json_t *json = NULL;
+
+    (void)arg;
+    weft_context_set_field(weft_context_current(), "requester", weft_request_query(request, "requester"));
+    weft_with_context(below, weft_context_new_child(weft_context_current(), NULL))
+        json = fields_to_json(below);
+    return weft_respond_json(request, 200, json);
+}
+
+static weft_result handle_usage(weft_request *request, void *arg)
+{
+    weft_usage usage;
+
+    (void)arg;
+    weft_context_charge(weft_context_current(),
+                        &(weft_usage){.db_transactions = 2, .db_ns = 1500000000, .db_wait_ns = 250000000, .db_rows = 7});
+    usage = weft_context_get_usage(weft_context_current());
+    return weft_respond_json(request, 200, json_pack("{s:I, s:I}", "bytes_in", (json_int_t)usage.bytes_in, "cpu_ns",
+                                                     (json_int_t)(usage.user_ns + usage.system_ns)));
+}
+
+static int64_t cpu_clock(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static void spin(int64_t ns)
+{
+    int64_t until = cpu_clock() + ns;
+
+    while (cpu_clock() < until)
+        ;
+}
+
+static weft_result handle_works_on(weft_request *request, void *arg)
+{
+    weft_usage all, useless;
+
+    spin(20000000);
+    WEFT_TRY(park(arg, stop_waiting));
+    spin(20000000);
+    all = weft_context_get_usage(weft_context_current());
+    useless = weft_context_get_usage_after_client_left(weft_context_current());
+    weft_log_info("of %ld ms, %ld were for nobody", (long)((all.user_ns + all.system_ns) / 1000000),
+                  (long)((useless.user_ns + useless.system_ns) / 1000000));
+    return weft_respond_text(request, 200, "done\n");
+}
+
+static weft_result outlive(void *probe)
+{
+    weft_usage after;
+
+    WEFT_TRY(park(probe, stop_waiting));
+    spin(20000000);
+    after = weft_context_get_usage_after_end(weft_context_current());
+    weft_log_info("%s worked for %ld ms after its end, requested by %s", weft_context_get_field(weft_context_current(), "url"),
+                  (long)((after.user_ns + after.system_ns) / 1000000),
+                  weft_context_get_field(weft_context_current(), "requester"));
+    return weft_ok(NULL);
+}
+
+static weft_result handle_outlived(weft_request *request, void *arg)
+{
+    weft_context_set_field(weft_context_current(), "requester", "@alice");
+    weft_deferred_unref(weft_spawn(outlive, arg));
+    return weft_respond_text(request, 200, "done\n");
+}
+
 /* ---- the program ---- */
 
 static void add_routes(weft_http_server *server, struct probe *probe)
@@ -393,6 +490,10 @@ static void add_routes(weft_http_server *server, struct probe *probe)
     weft_route(server, "GET", "/twice", handle_twice, plain);
     weft_route(server, "GET", "/twice-careless", handle_twice_careless, plain);
     weft_route(server, "GET", "/silent", handle_silent, plain);
+    weft_route(server, "GET", "/fields", handle_fields, plain);
+    weft_route(server, "POST", "/usage", handle_usage, plain);
+    weft_route(server, "GET", "/works-on", handle_works_on, plain);
+    weft_route(server, "GET", "/outlived", handle_outlived, plain);
 }
 
 static int complain(weft_error *error)

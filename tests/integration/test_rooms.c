@@ -231,8 +231,8 @@ Test(rooms, stops_a_waiting_request_when_curl_is_interrupted_and_says_so, .timeo
 
     line = wait_for_log_line(rooms,
                              "^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{3} INFO  GET-[0-9]+ 127[.]0[.]0[.]1 - %d - "
-                             "[{]None[}] Processed request: [0-9.]+sec/[0-9.]+sec ru=[(][0-9.]+sec, [0-9.]+sec[)] 0B 499! "
-                             "\"GET /rooms/lobby/wait HTTP/1[.]1\" \"curl/[^\"]*\"$", server_port(rooms));
+                             "[{]None[}] Processed request: [0-9.]+sec/[0-9.]+sec ru=[(][0-9.]+sec, [0-9.]+sec[)] db=[(]0[.]000sec/0[.]000sec/0[)] 0B 499! "
+                             "\"GET /rooms/lobby/wait HTTP/1[.]1\" \"curl/[^\"]*\" \\[0 dbevts\\]$", server_port(rooms));
     cr_assert_eq(sscanf(strstr(line, "GET-"), "%31s", context), 1);
     wait_for_log_line(rooms, " INFO  %s .*unwound from .*rooms/main[.]c:[0-9]+ wait_for_room", context);
     rooms_stop(rooms);

@@ -227,7 +227,7 @@ const char *expect_request_line(struct probe *probe, const char *method, const c
     line = wait_for_log_line(probe->server,
                              "[0-9-]+ [0-9:.]+ INFO +%s-[0-9]+ 127[.]0[.]0[.]1 - %d - [{]None[}] Processed request: "
                              "[0-9]+[.][0-9]{3}sec/[0-9]+[.][0-9]{3}sec ru=[(][0-9]+[.][0-9]{6}sec, "
-                             "[0-9]+[.][0-9]{6}sec[)] [0-9]+B %s \"%s %s HTTP/1[.][01]\" \".*\"$",
+                             "[0-9]+[.][0-9]{6}sec[)] db=[(]0[.]000sec/0[.]000sec/0[)] [0-9]+B %s \"%s %s HTTP/1[.][01]\" \".*\" \\[0 dbevts\\]$",
                              method, probe_port(probe), code, method, quoted);
     name = strstr(line, method);
     snprintf(probe->context, sizeof probe->context, "%.*s", (int)strcspn(name, " "), name);
