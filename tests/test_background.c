@@ -373,6 +373,31 @@ Test(background, b1_the_context_of_a_process_goes_when_it_ends)
     end();
 }
 
+static weft_result leave_another_running(void *deferred)
+{
+    weft_deferred_unref(weft_run_in_background(wait_and_say_where, deferred));
+    return weft_ok(NULL);
+}
+
+Test(background, b1_what_a_process_leaves_running_is_said_to_use_its_context_after_its_end)
+{
+    weft_deferred *gate = pending();
+
+    begin();
+    log_capture();
+    weft_deferred_unref(weft_run_as_background_process(&cleanup, leave_another_running, weft_deferred_ref(gate)));
+    settle();
+    cr_assert_eq(weft_context_faults_get().used_after_end, 0);
+    weft_deferred_callback(gate, weft_ok(NULL));
+    weft_deferred_unref(gate);
+    run_all();
+    cr_assert_eq(weft_context_faults_get().used_after_end, 1);
+    cr_assert_eq(log_count("WARN cleanup-1 the context cleanup-1 is used after its end, by the fiber wait_and_say_where"), 1,
+                 "%s", log_text());
+    cr_assert_str_eq(trace_text(), "began@cleanup-1 ended@cleanup-1");
+    end();
+}
+
 Test(background, b1_an_error_is_logged_in_the_context_of_the_process_and_comes_out_as_nothing)
 {
     weft_deferred *gate = pending(), *later;

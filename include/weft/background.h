@@ -63,8 +63,8 @@ WEFT_API weft_deferred *weft_make_deferred_yieldable(weft_deferred *deferred);
 /* ---- on their own -------------------------------------------------------------------------------------------------- */
 
 /* Starts `fn` at once in a fiber, as a process of its own: in a new context, `NAME-1`, `NAME-2` … of the description's name,
- * which has no parent, and outside the caller's scopes. So the caller is charged nothing, and neither a cancel of it nor its
- * end is the process's. The caller's context is kept.
+ * which has no parent and ends with it, and outside the caller's scopes. So the caller is charged nothing, and neither a cancel
+ * of it nor its end is the process's. The caller's context is kept.
  *
  * What `fn` returns the deferred brings. An error does not get so far: it is logged, a cancellation as information, in the
  * process's context, and the result is success with no value. Without a reactor, so also after that was freed, nothing is
