@@ -5,6 +5,8 @@
 #include <weft/context.h>
 #include <weft/log.h>
 
+#include "lib/counts.h"
+
 enum { MAX_MESSAGE = 4096 };
 
 static void plain_sink(const weft_log_record *record, void *arg)
@@ -93,6 +95,7 @@ void weft_log_at(weft_log_level level, const weft_place *place, const char *form
 
     if (level < weft_log_threshold)
         return;
+    weft__count(&weft__counts.log_lines[level]);
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);

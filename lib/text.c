@@ -120,3 +120,13 @@ void weft__text_add_json_string(struct weft__text *text, const char *string)
         string = add_json_character(text, string);
     add_bytes(text, "\"", 1);
 }
+
+void weft__text_add_utf8(struct weft__text *text, const char *string)
+{
+    while (*string) {
+        size_t length = character_length((const unsigned char *)string);
+
+        add_bytes(text, length ? string : "\xef\xbf\xbd", length ? length : 3);
+        string += length ? length : 1;
+    }
+}

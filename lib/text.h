@@ -23,4 +23,7 @@ void weft__text_add_visible(struct weft__text *text, const char *string);
 /* With its quotes, always valid JSON in UTF-8: each byte that is no part of a character becomes U+FFFD. */
 void weft__text_add_json_string(struct weft__text *text, const char *string);
 
+/* As it is, but always valid UTF-8: each byte that is no part of a character becomes U+FFFD. */
+void weft__text_add_utf8(struct weft__text *text, const char *string);
+
 #endif

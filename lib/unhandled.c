@@ -5,6 +5,7 @@
 #include <weft/log.h>
 
 #include "lib/context.h"
+#include "lib/counts.h"
 #include "lib/deferred.h"
 #include "lib/unhandled.h"
 
@@ -38,6 +39,7 @@ void weft__unhandled_report(weft_deferred *d)
     if (d->flags & WEFT__REPORTED || (d->flags & WEFT__UNWANTED && weft_error_is(error, &WEFT_CANCELLED)))
         return;
     d->flags |= WEFT__REPORTED;
+    weft__count(&weft__counts.unhandled);
     hook(&unhandled, hook_arg);
 }
 

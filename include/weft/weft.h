@@ -29,6 +29,7 @@
 #include <weft/log.h>
 #include <weft/looping_call.h>
 #include <weft/measure.h>
+#include <weft/metrics.h>
 #include <weft/queue.h>
 #include <weft/reactor.h>
 #include <weft/read_write_lock.h>
