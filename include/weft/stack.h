@@ -55,6 +55,16 @@ WEFT_API weft_error *weft_stack_configure(weft_stack_options options) WEFT_MUST_
  * words"; "none: …" before the first fiber. Static text. */
 WEFT_API const char *weft_fiber_guard(void);
 
+/* Bytes of whole stacks, guards included, of which only those pages are in memory that were touched. */
+typedef struct weft_stack_use {
+    size_t in_use;
+    size_t idle; /* kept for the next fibers */
+    size_t peak; /* the most that were in use at a time; with stacks of several sizes, what was seen of that */
+} weft_stack_use;
+
+/* Of this thread's reactor; zeroes before its first fiber. */
+WEFT_API weft_stack_use weft_stack_use_get(void);
+
 /* How much of its stack the running fiber has used at most, in bytes from the upper end: a stack_size that would have been
  * enough. In whole pages, and for all fibers that had this stack since it got its memory (those pages that are in memory, so
  * not what was swapped out); with `paint`, of this fiber alone and to the word, apart from words that it never wrote. 0

@@ -126,12 +126,18 @@ static size_t stack_of(const struct weft__task *task, size_t *peak)
     return fiber->stack->size - scheduler->stacks.guard;
 }
 
+weft_stack_use weft_stack_use_get(void)
+{
+    return scheduler ? weft__stacks_use(&scheduler->stacks) : (weft_stack_use){0};
+}
+
 static void scheduler_new(weft_reactor *reactor)
 {
     static const struct weft__stackful stackful = {sleep_cancel, &weft__group_waits, stack_of};
 
     scheduler = weft_alloc_zeroed(sizeof *scheduler);
     weft__reactor_on_free(reactor, scheduler_free);
+    weft__reactor_publishes_stacks(reactor, weft_stack_use_get);
     weft__thread.tasks.stackful = &stackful;
 }
 

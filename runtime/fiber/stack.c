@@ -342,6 +342,12 @@ static struct weft__stack *warm_up(struct weft__stack_arena *arena)
     return stack;
 }
 
+static void note_peak(struct weft__stacks *stacks)
+{
+    if (stacks->backed - stacks->idle > stacks->peak)
+        stacks->peak = stacks->backed - stacks->idle;
+}
+
 static weft_error *cold_take(struct weft__stacks *stacks, unsigned class, struct weft__stack **out)
 {
     struct weft__stack_arena **roomy = &stacks->classes[class].roomy;
@@ -350,6 +356,8 @@ static weft_error *cold_take(struct weft__stacks *stacks, unsigned class, struct
     if (!*roomy)
         return error;
     *out = warm_up(*roomy);
+    stacks->backed += (*out)->size;
+    note_peak(stacks);
     return NULL;
 }
 
@@ -424,6 +432,7 @@ static struct weft__stack_arena *mark(struct weft__stacks *stacks, struct weft__
         }
         arena->trimmed |= (uint64_t)1 << ((size_t)((char *)half - arena->memory) / arena->size);
         stacks->idle -= arena->size;
+        stacks->backed -= arena->size;
     }
     return arenas;
 }
@@ -469,6 +478,16 @@ void weft__stacks_trim(struct weft__stacks *stacks)
             arena = next;
         }
     }
+}
+
+/* ---- asking ---- */
+
+/* With stacks of one size there are more in use than ever only when one gets its memory, as all others are in use then. With
+ * several sizes more may be later: that is seen when somebody asks. */
+weft_stack_use weft__stacks_use(struct weft__stacks *stacks)
+{
+    note_peak(stacks);
+    return (weft_stack_use){stacks->backed - stacks->idle, stacks->idle, stacks->peak};
 }
 
 static size_t count_with_memory(const struct weft__stack_arena *arena)

@@ -33,6 +33,8 @@ struct weft__stacks {
     size_t guard;     /* its size */
     size_t idle;      /* bytes of warm stacks, whole ones counted */
     size_t most_idle;
+    size_t backed;    /* bytes of stacks that are in use or warm; counted where stacks get and lose their memory */
+    size_t peak;      /* of those in use, when another one got its memory */
     void *signal_stack;
 };
 
@@ -75,6 +77,9 @@ static inline bool weft__stack_intact(const struct weft__stacks *stacks, const s
 
 /* How much of a stack was used, in bytes from its upper end, as weft_fiber_stack_peak tells. */
 size_t weft__stack_peak(const struct weft__stacks *stacks, const struct weft__stack *stack);
+
+/* What weft_stack_use_get tells. */
+weft_stack_use weft__stacks_use(struct weft__stacks *stacks);
 
 bool weft__stacks_in_use(const struct weft__stacks *stacks); /* whether any is */
 void weft__stacks_free(struct weft__stacks *stacks); /* none is in use */

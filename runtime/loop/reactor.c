@@ -16,6 +16,7 @@
 #include "lib/deferred.h"
 #include "lib/task.h"
 #include "runtime/loop/loop.h"
+#include "runtime/loop/publishing.h"
 #include "runtime/loop/stall.h"
 
 static const double GOODBYE_SECONDS = 0.5;
@@ -31,6 +32,8 @@ struct weft_reactor {
     weft_clock clock; /* first: a clock is its reactor */
     struct ev_loop *loop;
     void (*forget_fibers)(void); /* NULL until the first has been started */
+    weft_stack_use (*stack_use)(void); /* the same */
+    struct weft__published *published;
     struct weft__watch watch;
     bool running;
     bool stopped;
@@ -72,8 +75,10 @@ static void timer_due(struct ev_loop *loop, ev_timer *watcher, int events)
 {
     weft_timer *timer = watcher->data;
     const void *fn = (const void *)timer->fn;
+    weft_reactor *reactor = ev_userdata(loop);
 
-    (void)loop, (void)events;
+    (void)events;
+    weft__timer_is_late(reactor->published, reactor->clock.recent - timer->due);
     weft_timer_fire(timer);
     weft__context_leave_callback(fn);
 }
@@ -96,11 +101,23 @@ static void reactor_timer_stop(weft_clock *clock, weft_timer *timer)
 
 /* ---- around the poll ---- */
 
+static void publish(weft_reactor *reactor)
+{
+    weft__publish(reactor->published, reactor->stack_use ? reactor->stack_use() : (weft_stack_use){0});
+}
+
+static void turn_ends(weft_reactor *reactor)
+{
+    weft__observe_alone(reactor->published->turns, monotonic() - reactor->published->turn_began);
+    publish(reactor);
+}
+
 static void before_poll(struct ev_loop *loop) EV_NOEXCEPT
 {
     weft_reactor *reactor = ev_userdata(loop);
 
     weft__contexts_look();
+    turn_ends(reactor);
     weft__books_close_window(&weft__thread.books);
     weft__watch_rest(&reactor->watch);
 }
@@ -111,7 +128,7 @@ static void after_poll(struct ev_loop *loop) EV_NOEXCEPT
 
     weft__watch_work(&reactor->watch);
     weft__books_skip(&weft__thread.books);
-    reactor->clock.recent = monotonic();
+    reactor->clock.recent = reactor->published->turn_began = monotonic();
 }
 
 /* ---- calls from other threads ---- */
@@ -137,6 +154,7 @@ static bool calls_make(weft_reactor *reactor)
     while (call) {
         struct call *next = call->next;
 
+        weft__add_alone(&reactor->published->calls, 1);
         call->fn(call->arg);
         weft__context_leave_callback((const void *)call->fn);
         weft_free(call);
@@ -201,6 +219,7 @@ weft_error *weft_reactor_new(weft_reactor **out)
         .loop = loop,
         .lock = PTHREAD_MUTEX_INITIALIZER,
         .calls_tail = &reactor->calls,
+        .published = weft__published_take(),
     };
     ev_set_userdata(loop, reactor);
     ev_set_loop_release_cb(loop, before_poll, after_poll);
@@ -209,6 +228,7 @@ weft_error *weft_reactor_new(weft_reactor **out)
     signal(SIGPIPE, SIG_IGN);
     if (!weft_log_has_sink())
         weft_log_to_stderr();
+    weft__observe_process();
     weft_clock_set(&reactor->clock);
     current = reactor;
     weft__environment_heed(reactor);
@@ -230,6 +250,17 @@ weft_error *weft_reactor_set_stall_limit(weft_reactor *reactor, double seconds)
 {
     assert(reactor == current);
     return weft__watch_set_limit(&reactor->watch, seconds);
+}
+
+void weft__reactor_publish_now(void)
+{
+    if (current)
+        publish(current);
+}
+
+void weft__reactor_publishes_stacks(weft_reactor *reactor, weft_stack_use (*use)(void))
+{
+    reactor->stack_use = use;
 }
 
 void weft__reactor_on_free(weft_reactor *reactor, void (*forget)(void))
@@ -263,12 +294,14 @@ static weft_context *enter_run(weft_reactor *reactor)
     if (reactor->watch.limit)
         weft__watch_resume(&reactor->watch);
     weft__watch_work(&reactor->watch);
+    reactor->published->turn_began = monotonic();
     return weft__context_swap(NULL);
 }
 
 static void leave_run(weft_reactor *reactor, weft_context *callers)
 {
     weft__context_swap(callers);
+    turn_ends(reactor);
     weft__watch_rest(&reactor->watch);
     reactor->running = weft__thread.draining = false;
 }
@@ -374,6 +407,7 @@ weft_reactor *weft_reactor_free(weft_reactor *reactor)
         weft__tasks_abandon();
     if (reactor->forget_fibers)
         reactor->forget_fibers();
+    reactor->stack_use = NULL;
     weft__ready_shuffle(&weft__thread.ready, 0);
     leave_run(reactor, callers);
     weft_deferred_report_unhandled();
@@ -383,6 +417,7 @@ weft_reactor *weft_reactor_free(weft_reactor *reactor)
     ev_async_stop(reactor->loop, &reactor->woken);
     ev_loop_destroy(reactor->loop);
     pthread_mutex_destroy(&reactor->lock);
+    weft__published_give(reactor->published);
     weft_free(reactor);
     return NULL;
 }
