@@ -24,6 +24,7 @@
 
 #include <jansson.h>
 #include <weft/fiber.h>
+#include <weft/metrics.h>
 #include <weft/reactor.h>
 
 WEFT_BEGIN
@@ -79,6 +80,11 @@ typedef struct weft_route_options {
  * method, is a misuse: it aborts with a message, since no program could run with it. */
 WEFT_API void weft_route(weft_http_server *server, const char *method, const char *pattern, weft_handler_fn *handler,
                          weft_route_options options);
+
+/* A handler that answers with the metrics of the process (weft/metrics.h), among them, by the method, the pattern of the
+ * route ("none": there was none) and the status, how many requests there were, how long they took and what was sent:
+ *     weft_route(server, "GET", "/metrics", weft_http_metrics, (weft_route_options){0}); */
+WEFT_API weft_result weft_http_metrics(weft_request *request, void *arg);
 
 /* ---- request: everything returned is borrowed from it ----------------------------------------------------------------- */
 

@@ -21,6 +21,7 @@
 #include "runtime/http/connection.h"
 #include "runtime/http/handling.h"
 #include "runtime/http/lingering.h"
+#include "runtime/http/metrics.h"
 #include "runtime/http/response.h"
 
 enum {
@@ -75,10 +76,13 @@ static void count_sent(struct weft_request *request)
 /* All that will ever be known of it is. */
 static void settle(struct weft_request *request)
 {
+    int64_t now = weft_clock_now(request->connection->server->clock);
+
     count_sent(request);
+    weft__request_count_ended(request, now);
     if (!request->context)
         return;
-    weft__request_line_log(request);
+    weft__request_line_log(request, now);
     weft__context_end_last(request->context);
 }
 
@@ -109,6 +113,7 @@ static void abandon_reading(struct weft__connection *connection)
                       weft__address_print(&connection->peer, peer), request->text_size);
     } else {
         weft__request_begin_context(request);
+        weft__request_count_begun(request, true);
         request->status = 499;
         request->ended = weft__server_line_time(connection->server);
         settle(request);
@@ -208,6 +213,8 @@ static void refuse_half_a_head(struct weft__connection *connection)
     weft_log_info("what %s sent is answered %d: %s", weft__address_print(&connection->peer, peer),
                   request->refusal.status, request->refusal.message);
     request->phase = WEFT__WHOLE;
+    request->began = weft_clock_now(connection->server->clock);
+    weft__request_count_begun(request, false);
     weft__request_refuse(request);
 }
 

@@ -10,6 +10,7 @@
 #include "lib/deferred.h"
 #include "runtime/http/connection.h"
 #include "runtime/http/handling.h"
+#include "runtime/http/metrics.h"
 #include "runtime/http/response.h"
 
 /* ---- what went wrong ---- */
@@ -159,7 +160,8 @@ void weft__request_handle(struct weft_request *request)
     weft_deferred *handler = NULL;
     weft_context *previous;
 
-    request->began = weft__server_line_time(request->connection->server);
+    request->began = weft_clock_now(request->connection->server->clock);
+    weft__request_count_begun(request, true);
     weft__request_begin_context(request);
     previous = weft__context_swap(request->context); /* the request's own reference */
     if (request->refusal.status)

@@ -70,6 +70,7 @@ struct weft_request {
     /* From here to `own_headers` all is zero at first. */
     const struct weft__route *route;
     const struct weft__route *others; /* of a 405: the routes on its path */
+    struct weft__endpoint *endpoint;  /* what it is counted as, while it is in flight */
     weft_context *context;
     weft_deferred *handler;   /* while it waits */
     char *query;              /* NULL: none; not decoded */
@@ -142,6 +143,8 @@ const char *weft__request_protocol(struct weft_request *request);
 
 /* ---- request_line.c ---- */
 
-void weft__request_line_log(struct weft_request *request);
+void weft__request_line_log(struct weft_request *request, int64_t now);
+/* How many bytes of its answer's body have been sent. */
+size_t weft__request_body_sent(const struct weft_request *request);
 
 #endif

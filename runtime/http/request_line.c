@@ -9,7 +9,7 @@
 #include "runtime/http/connection.h"
 #include "runtime/http/request.h"
 
-static size_t body_sent(const struct weft_request *request)
+size_t weft__request_body_sent(const struct weft_request *request)
 {
     uint64_t sent = request->connection->output.sent, start = request->answer_end - request->answer_size;
 
@@ -24,11 +24,10 @@ static double seconds(int64_t nanoseconds)
 }
 
 /* Apart, so that a request whose line is not logged does not pay for the buffers. */
-static __attribute__((noinline)) void print_line(struct weft_request *request)
+static __attribute__((noinline)) void print_line(struct weft_request *request, int64_t now)
 {
     struct weft__connection *connection = request->connection;
     weft_usage usage = weft_context_get_usage(request->context);
-    int64_t now = weft_clock_now(connection->server->clock);
     bool complete = request->answer_end && connection->output.sent >= request->answer_end;
     const char *agent = weft_request_header(request, "User-Agent");
     const char *requester = weft__context_own_field(request->context, "requester");
@@ -38,17 +37,17 @@ static __attribute__((noinline)) void print_line(struct weft_request *request)
                   weft__request_host(request), connection->port, requester ? requester : "None",
                   seconds(request->ended - request->began), seconds(now - request->ended), seconds(usage.user_ns),
                   seconds(usage.system_ns), seconds(usage.db_wait_ns), seconds(usage.db_ns), usage.db_transactions,
-                  body_sent(request), request->status, complete ? "" : "!", weft_request_method(request),
+                  weft__request_body_sent(request), request->status, complete ? "" : "!", weft_request_method(request),
                   weft__request_uri(request), weft__request_protocol(request), agent ? agent : "-", usage.db_rows);
 }
 
-void weft__request_line_log(struct weft_request *request)
+void weft__request_line_log(struct weft_request *request, int64_t now)
 {
     weft_context *previous;
 
     if (!weft__server_logs_lines(request->connection->server))
         return;
     previous = weft__context_swap(request->context);
-    print_line(request);
+    print_line(request, now);
     weft__context_swap(previous);
 }

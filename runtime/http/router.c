@@ -12,6 +12,7 @@
 #include <string.h>
 #include <weft/log.h>
 
+#include "runtime/http/metrics.h"
 #include "runtime/http/router.h"
 
 struct weft__node {
@@ -41,6 +42,7 @@ static void route_free(struct weft__route *route)
 {
     for (size_t i = 0; i < route->param_count; i++)
         weft_free(route->params[i]);
+    weft__endpoint_free(route->endpoint);
     weft_free(route->pattern);
     weft_free(route);
 }
@@ -307,6 +309,7 @@ void weft__router_add(struct weft__router *router, const char *method, const cha
             refuse(method, pattern, "the route %s serves these requests already", (*last)->pattern);
     }
     *last = route;
+    route->endpoint = weft__endpoint_new(llhttp_method_name(route->method), route->pattern);
     remember_literal(router, node);
     if (options.cancellable && route->method != HTTP_GET && route->method != HTTP_HEAD)
         weft_log_warn("%s %s is cancellable: a client that leaves may stop it half-way through its changes", method,

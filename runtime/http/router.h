@@ -15,6 +15,7 @@ struct weft__route {
     char *params[WEFT__MAX_PARAMS]; /* their names, in the order of the path */
     char *pattern;
     size_t pattern_size;
+    struct weft__endpoint *endpoint; /* what requests of its method are counted as */
 };
 
 struct weft__router;

@@ -8,6 +8,7 @@
 #include "lib/context.h"
 #include "runtime/http/connection.h"
 #include "runtime/http/lingering.h"
+#include "runtime/http/metrics.h"
 #include "runtime/http/router.h"
 #include "runtime/http/server.h"
 
@@ -56,6 +57,9 @@ static void server_destroy(weft_http_server *server)
 {
     assert(!server->connection_count && !server->listeners && !server->drain_waiters);
     weft__router_free(server->router);
+    for (size_t i = 0; i < WEFT__METHODS; i++)
+        weft__endpoint_free(server->unrouted[i]);
+    weft__endpoint_free(server->unknown);
     weft__pool_clear(&server->requests);
     weft__pool_clear(&server->blocks);
     weft_free(server);

@@ -12,7 +12,10 @@
 enum { WEFT__READ_SIZE = 64 * 1024 };
 
 struct weft__connection;
+struct weft__endpoint;
 struct weft__listener;
+
+enum { WEFT__METHODS = 64 }; /* more than llhttp has numbers for */
 
 /* A line of connections. Each knows the pointer that points to it, so it can be taken out of any line. */
 struct weft__connections {
@@ -30,6 +33,8 @@ struct weft_http_server {
     weft_clock *clock;
     weft_http_server_options options; /* with the defaults filled in */
     struct weft__router *router;
+    struct weft__endpoint *unrouted[WEFT__METHODS]; /* by method, of requests without a route; NULL before the first */
+    struct weft__endpoint *unknown;                 /* of what is no request */
     struct weft__listener *listeners; /* in the order in which they were made */
     uint64_t sequence;                /* of the last request */
 
@@ -57,7 +62,7 @@ static inline bool weft__server_logs_lines(const weft_http_server *server)
     return !server->options.no_request_line && weft_log_threshold <= WEFT_LOG_INFO;
 }
 
-/* What time it is, for the request line; 0 when there is none, as asking costs more than a short request. */
+/* What time it is, for the request line alone; 0 when there is none, as asking costs more than a short request. */
 static inline int64_t weft__server_line_time(const weft_http_server *server)
 {
     return weft__server_logs_lines(server) ? weft_clock_now(server->clock) : 0;

@@ -7,6 +7,7 @@
  *     GET  /sleep/{seconds}                            runs to its end, whether or not its client waits
  *     GET  /cancellable-sleep/{seconds}                stops when its client leaves
  *     GET  /health
+ *     GET  /metrics                                    for Prometheus
  *
  * usage: rooms [ADDRESS], by default 127.0.0.1:8008. Everything is kept in memory; how much, says rooms.h. */
 #include <stdio.h>
@@ -118,6 +119,7 @@ static void add_routes(weft_http_server *server, struct rooms *rooms)
     weft_route(server, "GET", "/sleep/{seconds}", sleep_a_while, (weft_route_options){0});
     weft_route(server, "GET", "/cancellable-sleep/{seconds}", sleep_a_while, (weft_route_options){.cancellable = true});
     weft_route(server, "GET", "/health", get_health, (weft_route_options){0});
+    weft_route(server, "GET", "/metrics", weft_http_metrics, (weft_route_options){0});
 }
 
 static weft_error *run(const char *address)
