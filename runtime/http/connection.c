@@ -74,10 +74,8 @@ static void count_sent(struct weft_request *request)
 }
 
 /* All that will ever be known of it is. */
-static void settle(struct weft_request *request)
+static void settle(struct weft_request *request, int64_t now)
 {
-    int64_t now = weft_clock_now(request->connection->server->clock);
-
     count_sent(request);
     weft__request_count_ended(request, now);
     if (!request->context)
@@ -90,13 +88,14 @@ static void settle(struct weft_request *request)
 static void release_answered(struct weft__connection *connection)
 {
     struct weft_request *request;
+    int64_t now = connection->answered ? weft_clock_now(connection->server->clock) : 0;
 
     while ((request = connection->answered)) {
         if (connection->fd >= 0 && request->answer_end > connection->output.sent)
             break;
         connection->answered = request->next;
         connection->answered_count--;
-        settle(request);
+        settle(request, now);
         weft__request_free(request);
     }
 }
@@ -116,7 +115,7 @@ static void abandon_reading(struct weft__connection *connection)
         weft__request_count_begun(request, true);
         request->status = 499;
         request->ended = weft__server_line_time(connection->server);
-        settle(request);
+        settle(request, weft_clock_now(connection->server->clock));
     }
     weft__request_free(request);
 }
@@ -213,7 +212,7 @@ static void refuse_half_a_head(struct weft__connection *connection)
     weft_log_info("what %s sent is answered %d: %s", weft__address_print(&connection->peer, peer),
                   request->refusal.status, request->refusal.message);
     request->phase = WEFT__WHOLE;
-    request->began = weft_clock_now(connection->server->clock);
+    request->began = connection->server->parsing_since;
     weft__request_count_begun(request, false);
     weft__request_refuse(request);
 }
@@ -287,6 +286,7 @@ static size_t parse(struct weft__connection *connection, const char *data, size_
 {
     size_t used = 0;
 
+    connection->server->parsing_since = weft_clock_now(connection->server->clock);
     while (used < size && may_parse(connection)) {
         used += parse_some(connection, data + used, size - used);
         if (connection->answered_count == MAX_ANSWERED)

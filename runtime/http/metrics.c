@@ -1,6 +1,8 @@
-/* Counting requests: a method on a route is an endpoint, which knows the series of each status that it has answered.
+/* Counting requests: a method on a route is an endpoint of its server, and counts each status that it has answered.
  *
- * Series belong to the process: servers on several threads that have the same route count together. */
+ * Series belong to the process, and servers on several threads may have the same routes. So an endpoint counts in words that
+ * only its server's thread writes, without a locked instruction, as a pipelined request costs no more than twenty of those;
+ * what it has counted since the last time is added to the series when they are told. */
 #include <pthread.h>
 #include <stdio.h>
 
@@ -13,14 +15,23 @@ static const int64_t bounds[] = {
     100000,    500000,    1000000,    5000000,    10000000,   50000000,   100000000,
     200000000, 500000000, 1000000000, 2000000000, 5000000000, 10000000000,
 };
+enum { BOUNDS = sizeof bounds / sizeof *bounds };
 
 static struct {
     weft_metric *requests, *in_flight, *times, *bytes;
 } metrics;
 
+struct counts {
+    uint64_t took[BOUNDS + 1]; /* as the buckets of a histogram */
+    uint64_t took_ns;
+    uint64_t bytes;
+};
+
 struct code {
     struct code *next;
     int status;
+    struct counts counts;
+    struct counts told; /* under the lock: what the series have of them */
     weft_counter *requests;
     weft_histogram *times;
     weft_counter *bytes;
@@ -29,10 +40,61 @@ struct code {
 struct weft__endpoint {
     const char *method;
     const char *route;
-    weft_gauge *in_flight;
-    struct code *codes;
+    uint64_t in_flight;
+    uint64_t in_flight_told;
+    struct code *codes;          /* the newest first */
     struct weft__endpoint *head; /* of a route for GET: what HEAD asks of it; NULL until it does */
+    weft_gauge *gauge;
+    struct weft__endpoint *next; /* of all, as is `link`; under the lock */
+    struct weft__endpoint **link;
 };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct weft__endpoint *endpoints;
+
+/* ---- telling ---- */
+
+static uint64_t more(const uint64_t *counted, uint64_t *told)
+{
+    uint64_t before = *told;
+
+    *told = __atomic_load_n(counted, __ATOMIC_RELAXED);
+    return *told - before;
+}
+
+static void tell_code(struct code *code)
+{
+    uint64_t requests = 0;
+
+    for (size_t i = 0; i <= BOUNDS; i++) {
+        uint64_t took = more(&code->counts.took[i], &code->told.took[i]);
+
+        requests += took;
+        __atomic_fetch_add(&code->times->buckets[i], took, __ATOMIC_RELAXED);
+    }
+    __atomic_fetch_add(&code->times->sum, (int64_t)more(&code->counts.took_ns, &code->told.took_ns), __ATOMIC_RELAXED);
+    weft_counter_add(code->requests, requests);
+    weft_counter_add(code->bytes, more(&code->counts.bytes, &code->told.bytes));
+}
+
+static void tell(struct weft__endpoint *endpoint)
+{
+    struct code *code = __atomic_load_n(&endpoint->codes, __ATOMIC_ACQUIRE);
+
+    for (; code; code = code->next)
+        tell_code(code);
+    weft_gauge_add(endpoint->gauge, (int64_t)more(&endpoint->in_flight, &endpoint->in_flight_told));
+}
+
+static weft_error *collect(void *arg)
+{
+    (void)arg;
+    pthread_mutex_lock(&lock);
+    for (struct weft__endpoint *endpoint = endpoints; endpoint; endpoint = endpoint->next)
+        tell(endpoint);
+    pthread_mutex_unlock(&lock);
+    return NULL;
+}
 
 /* ---- endpoints ---- */
 
@@ -46,11 +108,33 @@ static void declare_all(void)
         .labels = {"method", "route"}});
     metrics.times = weft__metric_declare((weft_metric_options){
         .kind = WEFT_HISTOGRAM, .unit = WEFT_NANOSECONDS, .name = "weft_http_server_response_seconds",
-        .help = "Time from the start of the handler until the answer has left.", .labels = {"method", "route", "code"},
-        .bounds = bounds, .bound_count = sizeof bounds / sizeof *bounds});
+        .help = "Time from when a request was read until its answer has left.", .labels = {"method", "route", "code"},
+        .bounds = bounds, .bound_count = BOUNDS});
     metrics.bytes = weft__metric_declare((weft_metric_options){
         .name = "weft_http_server_response_bytes_total", .help = "Bytes of the bodies of answers that were sent.",
         .labels = {"method", "route", "code"}});
+    weft_metrics_on_collect(collect, NULL);
+}
+
+static void endpoint_link(struct weft__endpoint *endpoint)
+{
+    pthread_mutex_lock(&lock);
+    endpoint->next = endpoints;
+    endpoint->link = &endpoints;
+    if (endpoints)
+        endpoints->link = &endpoint->next;
+    endpoints = endpoint;
+    pthread_mutex_unlock(&lock);
+}
+
+static void endpoint_unlink(struct weft__endpoint *endpoint)
+{
+    pthread_mutex_lock(&lock);
+    tell(endpoint);
+    *endpoint->link = endpoint->next;
+    if (endpoint->next)
+        endpoint->next->link = endpoint->link;
+    pthread_mutex_unlock(&lock);
 }
 
 struct weft__endpoint *weft__endpoint_new(const char *method, const char *route)
@@ -60,7 +144,8 @@ struct weft__endpoint *weft__endpoint_new(const char *method, const char *route)
 
     pthread_once(&declared, declare_all);
     *endpoint = (struct weft__endpoint){
-        .method = method, .route = route, .in_flight = weft_gauge_get(metrics.in_flight, method, route)};
+        .method = method, .route = route, .gauge = weft_gauge_get(metrics.in_flight, method, route)};
+    endpoint_link(endpoint);
     return endpoint;
 }
 
@@ -68,6 +153,7 @@ struct weft__endpoint *weft__endpoint_free(struct weft__endpoint *endpoint)
 {
     if (!endpoint)
         return NULL;
+    endpoint_unlink(endpoint);
     weft__endpoint_free(endpoint->head);
     while (endpoint->codes) {
         struct code *code = endpoint->codes;
@@ -92,7 +178,7 @@ static __attribute__((noinline)) struct code *code_new(struct weft__endpoint *en
         .times = weft_histogram_get(metrics.times, endpoint->method, endpoint->route, text),
         .bytes = weft_counter_get(metrics.bytes, endpoint->method, endpoint->route, text),
     };
-    endpoint->codes = code;
+    __atomic_store_n(&endpoint->codes, code, __ATOMIC_RELEASE); /* it is whole */
     return code;
 }
 
@@ -132,23 +218,30 @@ static struct weft__endpoint *endpoint_of(const struct weft_request *request, bo
 void weft__request_count_begun(struct weft_request *request, bool known)
 {
     request->endpoint = endpoint_of(request, known);
-    weft_gauge_add(request->endpoint->in_flight, 1);
+    weft__add_alone(&request->endpoint->in_flight, 1);
+}
+
+static size_t bucket_of(int64_t took)
+{
+    size_t bucket = 0;
+
+    while (bucket < BOUNDS && took > bounds[bucket])
+        bucket++;
+    return bucket;
 }
 
 void weft__request_count_ended(struct weft_request *request, int64_t now)
 {
-    struct weft__endpoint *endpoint = request->endpoint;
-    struct code *code = code_of(endpoint, request->status);
-    size_t bytes = weft__request_body_sent(request);
+    struct counts *counts = &code_of(request->endpoint, request->status)->counts;
+    int64_t took = now > request->began ? now - request->began : 0;
 
-    weft_gauge_add(endpoint->in_flight, -1);
-    weft_counter_add(code->requests, 1);
-    weft_histogram_observe(code->times, now - request->began);
-    if (bytes)
-        weft_counter_add(code->bytes, bytes);
+    weft__add_alone(&request->endpoint->in_flight, (uint64_t)-1);
+    weft__add_alone(&counts->took[bucket_of(took)], 1);
+    weft__add_alone(&counts->took_ns, (uint64_t)took);
+    weft__add_alone(&counts->bytes, weft__request_body_sent(request));
 }
 
-/* ---- telling ---- */
+/* ---- the handler ---- */
 
 weft_result weft_http_metrics(weft_request *request, void *arg)
 {

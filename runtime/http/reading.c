@@ -275,7 +275,7 @@ static int on_headers_complete(llhttp_t *parser)
 
     text_complete(request);
     request->phase = WEFT__IN_BODY;
-    request->began = weft_clock_recent(request->connection->server->clock);
+    request->began = request->connection->server->parsing_since;
     request->keep_alive = parser->http_minor ? !(parser->flags & F_CONNECTION_CLOSE)
                                              : (parser->flags & F_CONNECTION_KEEP_ALIVE) != 0;
     parser->upgrade = 0; /* an offer that a server may pass over */

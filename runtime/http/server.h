@@ -37,6 +37,7 @@ struct weft_http_server {
     struct weft__endpoint *unknown;                 /* of what is no request */
     struct weft__listener *listeners; /* in the order in which they were made */
     uint64_t sequence;                /* of the last request */
+    int64_t parsing_since;            /* when what was read last, or was kept, began to be parsed */
 
     struct weft__connections connections;
     struct weft__connections lingering;
