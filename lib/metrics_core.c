@@ -3,6 +3,7 @@
 
 #include "lib/counts.h"
 #include "lib/metrics.h"
+#include "lib/totals.h"
 
 struct weft__counts weft__counts;
 
@@ -21,4 +22,5 @@ void weft__metrics_collect_core(void)
     for (int level = WEFT_LOG_DEBUG; level < WEFT__LOG_LEVELS; level++)
         tell(weft_counter_get(lines, weft_log_level_name((weft_log_level)level)), &weft__counts.log_lines[level]);
     tell(weft_counter_get(unhandled), &weft__counts.unhandled);
+    weft__totals_collect();
 }

@@ -6,9 +6,9 @@
 
 #include "lib/totals.h"
 
-const struct weft__family weft__after_end_family = {"after_end", {NULL}};
-const struct weft__family weft__block_family = {"block", {"name"}};
-const struct weft__family weft__process_family = {"background_process", {"name"}};
+const struct weft__family weft__after_end_family = {"weft_after_end", "contexts after their end", {NULL}};
+const struct weft__family weft__block_family = {"weft_block", "measured blocks", {"name"}};
+const struct weft__family weft__process_family = {"weft_background_process", "background processes", {"name"}};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct weft__totals *kinds; /* the first of each, the newest kind first */
@@ -217,7 +217,7 @@ static void add(struct weft__totals_sum *sum, const struct weft__totals *totals,
 
 static struct weft__totals_sum sum_of(const struct weft__totals *totals, int64_t now)
 {
-    struct weft__totals_sum sum = {0};
+    struct weft__totals_sum sum = {.family = totals->family};
 
     memcpy(sum.labels, totals->labels, sizeof sum.labels);
     for (; totals; totals = __atomic_load_n(&totals->same, __ATOMIC_ACQUIRE))
@@ -232,7 +232,7 @@ void weft__totals_each(const struct weft__family *family, void (*fn)(const struc
     for (const struct weft__totals *kind = __atomic_load_n(&kinds, __ATOMIC_ACQUIRE); kind; kind = kind->next) {
         struct weft__totals_sum sum;
 
-        if (kind->family != family)
+        if (family && kind->family != family)
             continue;
         sum = sum_of(kind, now);
         fn(&sum, arg);

@@ -12,7 +12,8 @@ enum { WEFT__TOTALS_LABELS = 3 };
 
 /* Static. */
 struct weft__family {
-    const char *name;
+    const char *prefix; /* of the names of its metrics */
+    const char *whose;  /* "measured blocks": whose these are, for their help */
     const char *labels[WEFT__TOTALS_LABELS]; /* their names; NULL ends them early */
 };
 
@@ -55,6 +56,7 @@ WEFT_INTERNAL void weft__flight_end(struct weft__flight *flight); /* one that is
 
 /* The sum over all threads. */
 struct weft__totals_sum {
+    const struct weft__family *family;
     const char *labels[WEFT__TOTALS_LABELS]; /* borrowed for good */
     weft_usage usage;
     int64_t started;
@@ -64,8 +66,8 @@ struct weft__totals_sum {
     int64_t oldest_ns; /* age */
 };
 
-/* Calls `fn` for each set of labels that there ever was. From any thread; what other threads do at that moment may be
- * missing. Nothing may be asked for inside. */
+/* Calls `fn` for each set of labels of the family (NULL: of all) that there ever was. From any thread; what other threads do
+ * at that moment may be missing. */
 WEFT_INTERNAL void weft__totals_each(const struct weft__family *family,
                                      void (*fn)(const struct weft__totals_sum *sum, void *arg), void *arg);
 
@@ -76,5 +78,8 @@ extern WEFT_INTERNAL const struct weft__family weft__process_family;
 
 /* The thread ends. */
 void weft__totals_leave(void);
+
+/* Tells them as metrics. */
+void weft__totals_collect(void);
 
 #endif

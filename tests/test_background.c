@@ -355,6 +355,32 @@ Test(background, b1_a_process_starts_at_once_in_a_numbered_context_and_the_calle
     end();
 }
 
+static weft_result fetch_rows(void *deferred)
+{
+    weft_context_charge(weft_context_current(), &(weft_usage){.db_transactions = 1, .db_rows = 5});
+    return weft_await(deferred);
+}
+
+/* What it uses is its description's while it goes on, and not its caller's. */
+Test(background, b1_what_a_process_uses_is_told_by_description_and_not_charged_to_the_caller)
+{
+    weft_context *previous;
+    char *text;
+
+    begin();
+    previous = enter("request");
+    weft_deferred_unref(weft_run_as_background_process(&cleanup, fetch_rows, pending()));
+    cr_assert_eq(weft_context_get_usage(weft_context_current()).db_rows, 0);
+    leave(previous);
+    text = weft_metrics_write(NULL);
+    cr_assert(strstr(text, "\nweft_background_process_starts_total{name=\"cleanup\"} 1\n"), "%s", text);
+    cr_assert(strstr(text, "\nweft_background_process_in_flight{name=\"cleanup\"} 1\n"), "%s", text);
+    cr_assert(strstr(text, "\nweft_background_process_db_rows_total{name=\"cleanup\"} 5\n"), "%s", text);
+    cr_assert(strstr(text, "\nweft_background_process_db_transactions_total{name=\"cleanup\"} 1\n"), "%s", text);
+    weft_free(text);
+    end();
+}
+
 Test(background, b1_the_context_of_a_process_goes_when_it_ends)
 {
     weft_deferred *gate = pending();

@@ -4,8 +4,10 @@
 #include "tests/support/values.h"
 
 #include <weft/measure.h>
+#include <weft/metrics.h>
 
 #include <pthread.h>
+#include <string.h>
 #include <time.h>
 
 static weft_description reading = WEFT_DESCRIPTION("reading"), sorting = WEFT_DESCRIPTION("sorting");
@@ -186,6 +188,26 @@ Test(measure, b4_blocks_of_several_fibers_do_not_mix)
         weft_context_unref(contexts[i]);
     cr_assert_eq(weft_measurements_get(&reading).usage.db_rows, 4);
     end();
+}
+
+/* ---- as metrics ---- */
+
+Test(measure, b4_blocks_are_told_as_metrics)
+{
+    char *text;
+
+    weft_measure(&reading) {
+        charge_rows(5);
+        text = weft_metrics_write(NULL);
+        cr_assert(strstr(text, "\nweft_block_runs_total{name=\"reading\"} 1\n"), "%s", text);
+        cr_assert(strstr(text, "\nweft_block_in_flight{name=\"reading\"} 1\n"), "%s", text);
+        cr_assert(strstr(text, "\nweft_block_db_rows_total{name=\"reading\"} 5\n"), "%s", text);
+        weft_free(text);
+    }
+    text = weft_metrics_write(NULL);
+    cr_assert(strstr(text, "\nweft_block_in_flight{name=\"reading\"} 0\n"), "%s", text);
+    cr_assert(!strstr(text, "sorting"), "%s", text);
+    weft_free(text);
 }
 
 /* ---- several threads ---- */

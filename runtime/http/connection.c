@@ -111,8 +111,8 @@ static void abandon_reading(struct weft__connection *connection)
         weft_log_info("%s left in the middle of the head of a request, after %u bytes",
                       weft__address_print(&connection->peer, peer), request->text_size);
     } else {
-        weft__request_begin_context(request);
         weft__request_count_begun(request, true);
+        weft__request_begin_context(request);
         request->status = 499;
         request->ended = weft__server_line_time(connection->server);
         settle(request, weft_clock_now(connection->server->clock));

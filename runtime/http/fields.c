@@ -5,6 +5,7 @@
 
 #include "lib/context.h"
 #include "runtime/http/connection.h"
+#include "runtime/http/metrics.h"
 #include "runtime/http/percent.h"
 #include "runtime/http/request.h"
 
@@ -148,5 +149,6 @@ void weft__request_introduce(struct weft_request *request)
 {
     request->fields.list = list_fields;
     request->context->source = &request->fields;
+    weft__context_join(request->context, weft__request_series(request));
     weft__context_count(request->context, offsetof(weft_usage, bytes_in), (int64_t)request->bytes_in);
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "lib/metrics.h"
+#include "lib/totals.h"
 #include "runtime/http/connection.h"
 #include "runtime/http/metrics.h"
 
@@ -35,6 +36,7 @@ struct code {
     weft_counter *requests;
     weft_histogram *times;
     weft_counter *bytes;
+    struct weft__totals *totals; /* what requests have used that were answered so */
 };
 
 struct weft__endpoint {
@@ -45,6 +47,7 @@ struct weft__endpoint {
     struct code *codes;          /* the newest first */
     struct weft__endpoint *head; /* of a route for GET: what HEAD asks of it; NULL until it does */
     weft_gauge *gauge;
+    struct weft__totals *totals; /* what its requests have used, those in flight too; NULL before the first */
     struct weft__endpoint *next; /* of all, as is `link`; under the lock */
     struct weft__endpoint **link;
 };
@@ -98,6 +101,10 @@ static weft_error *collect(void *arg)
 
 /* ---- endpoints ---- */
 
+static const struct weft__family family = {"weft_http_server", "requests, as it is used", {"method", "route"}};
+static const struct weft__family family_by_code = {
+    "weft_http_server_response", "requests that were answered", {"method", "route", "code"}};
+
 static void declare_all(void)
 {
     metrics.requests = weft__metric_declare((weft_metric_options){
@@ -144,7 +151,10 @@ struct weft__endpoint *weft__endpoint_new(const char *method, const char *route)
 
     pthread_once(&declared, declare_all);
     *endpoint = (struct weft__endpoint){
-        .method = method, .route = route, .gauge = weft_gauge_get(metrics.in_flight, method, route)};
+        .method = method,
+        .route = route,
+        .gauge = weft_gauge_get(metrics.in_flight, method, route),
+    };
     endpoint_link(endpoint);
     return endpoint;
 }
@@ -177,7 +187,9 @@ static __attribute__((noinline)) struct code *code_new(struct weft__endpoint *en
         .requests = weft_counter_get(metrics.requests, endpoint->method, endpoint->route, text),
         .times = weft_histogram_get(metrics.times, endpoint->method, endpoint->route, text),
         .bytes = weft_counter_get(metrics.bytes, endpoint->method, endpoint->route, text),
+        .totals = weft__totals_get(&family_by_code, code, (const char *const[]){endpoint->method, endpoint->route, text}),
     };
+    code->totals->series.above = &endpoint->totals->series;
     __atomic_store_n(&endpoint->codes, code, __ATOMIC_RELEASE); /* it is whole */
     return code;
 }
@@ -217,8 +229,12 @@ static struct weft__endpoint *endpoint_of(const struct weft_request *request, bo
 
 void weft__request_count_begun(struct weft_request *request, bool known)
 {
-    request->endpoint = endpoint_of(request, known);
-    weft__add_alone(&request->endpoint->in_flight, 1);
+    struct weft__endpoint *endpoint = endpoint_of(request, known);
+
+    request->endpoint = endpoint;
+    if (!endpoint->totals)
+        endpoint->totals = weft__totals_get(&family, endpoint, (const char *const[]){endpoint->method, endpoint->route});
+    weft__add_alone(&endpoint->in_flight, 1);
 }
 
 static size_t bucket_of(int64_t took)
@@ -232,13 +248,21 @@ static size_t bucket_of(int64_t took)
 
 void weft__request_count_ended(struct weft_request *request, int64_t now)
 {
-    struct counts *counts = &code_of(request->endpoint, request->status)->counts;
+    struct code *code = code_of(request->endpoint, request->status);
+    struct counts *counts = &code->counts;
     int64_t took = now > request->began ? now - request->began : 0;
 
     weft__add_alone(&request->endpoint->in_flight, (uint64_t)-1);
     weft__add_alone(&counts->took[bucket_of(took)], 1);
     weft__add_alone(&counts->took_ns, (uint64_t)took);
     weft__add_alone(&counts->bytes, weft__request_body_sent(request));
+    if (request->context)
+        weft__context_move(request->context, &code->totals->series);
+}
+
+struct weft__series *weft__request_series(const struct weft_request *request)
+{
+    return &request->endpoint->totals->series;
 }
 
 /* ---- the handler ---- */

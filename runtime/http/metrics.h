@@ -15,6 +15,8 @@ struct weft__endpoint *weft__endpoint_free(struct weft__endpoint *endpoint); /* 
 
 /* It is in flight from here on. `known`: its head was read, so that it has a method. */
 void weft__request_count_begun(struct weft_request *request, bool known);
+/* What it uses meanwhile is counted there. */
+struct weft__series *weft__request_series(const struct weft_request *request);
 /* It has been since `began`: its answer has left, or never will. */
 void weft__request_count_ended(struct weft_request *request, int64_t now);
 

@@ -134,7 +134,7 @@ void weft__request_resolve(struct weft_request *request);
 
 /* ---- fields.c ---- */
 
-/* Its context is as known as it is: fields, and what it has received. */
+/* Its context is as known as it is: fields, what it counts as, and what it has received. */
 void weft__request_introduce(struct weft_request *request);
 /* What logs may show: without secrets, cut where it is very long. Lasts as long as the request. */
 const char *weft__request_uri(struct weft_request *request);

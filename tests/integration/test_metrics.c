@@ -132,6 +132,29 @@ Test(metrics_of_rooms, b5_requests_are_counted_by_method_route_and_status_never_
     server_stop(rooms);
 }
 
+/* What requests cost: as they go on, and by what became of them. */
+Test(metrics_of_rooms, b5_what_requests_use_is_counted_by_method_route_and_status, .timeout = 120)
+{
+    struct server *rooms = rooms_start();
+    char *samples;
+    double in, out;
+
+    for (int i = 0; i < 20; i++)
+        curl(server_port(rooms), "/rooms/attic/messages", "-d", "{\"sender\": \"ann\", \"body\": \"hello\"}");
+    curl(server_port(rooms), "/rooms/attic/messages", "-d", "{");
+    samples = scrape(rooms);
+    in = value_in(samples, OF_REQUESTS("response_received_bytes_total", "201", "POST", "/rooms/{room_id}/messages"));
+    out = value_in(samples, OF_REQUESTS("response_sent_bytes_total", "201", "POST", "/rooms/{room_id}/messages"));
+    cr_assert(in > 20 * 100 && in < 20 * 1000, "%g bytes", in);
+    cr_assert(out > 20 * 50 && out < 20 * 1000, "%g bytes", out);
+    in += value_in(samples, OF_REQUESTS("response_received_bytes_total", "400", "POST", "/rooms/{room_id}/messages"));
+    check_value(samples, "weft_http_server_received_bytes_total{method=\"POST\",route=\"/rooms/{room_id}/messages\"}", in);
+    cr_assert(value_in(samples, OF_REQUESTS("response_cpu_user_seconds_total", "201", "POST", "/rooms/{room_id}/messages")) +
+              value_in(samples, OF_REQUESTS("response_cpu_system_seconds_total", "201", "POST", "/rooms/{room_id}/messages")) > 0);
+    free(samples);
+    server_stop(rooms);
+}
+
 Test(metrics_of_rooms, b5_the_bytes_of_bodies_are_counted_as_they_were_sent, .timeout = 120)
 {
     struct server *rooms = rooms_start();
