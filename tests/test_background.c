@@ -544,7 +544,9 @@ static void add_name(const weft_description *description, void *arg)
     trace("%s", description->name);
 }
 
-static weft_description twin = WEFT_DESCRIPTION("cleanup");
+/* What another file would have: a name at another address. */
+static const char cleanup_again[] = "cleanup";
+static weft_description twin = {.name = cleanup_again, .file = __FILE__, .line = __LINE__};
 
 Test(background, b2_a_description_is_known_once_it_was_used)
 {

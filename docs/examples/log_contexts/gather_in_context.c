@@ -16,19 +16,18 @@ static weft_result do_request_handling(void)
         preserved_operation((void *)"operation 1"),
         preserved_operation((void *)"operation 2"),
     };
-    weft_result result = weft_ok(NULL);
+    weft_auto(weft_results_free) weft_results *result = NULL;
 
     weft_preserve_context(NULL)
-        result = weft_await(weft_gather_results(operations, 2, 0));
-    return result;
+        result = WEFT_TRY(weft_await(weft_gather_results(operations, 2, 0)));
+    weft_log_debug("%zu results", result->count);
+    return weft_ok(NULL);
 }
 
 static weft_result handle_request(void *request_id)
 {
-    weft_with_context(request_context, weft_context_new(request_id)) {
+    weft_with_context(request_context, weft_context_new(request_id))
         WEFT_TRY(do_request_handling());
-        weft_log_debug("all has been gathered");
-    }
     return weft_ok(NULL);
 }
 

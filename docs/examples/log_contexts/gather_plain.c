@@ -22,16 +22,17 @@ static weft_result do_request_handling(void)
 {
     weft_deferred *d1 = operation1();
     weft_deferred *d2 = operation2();
+    weft_deferred *d3 = weft_gather_results(((weft_deferred *[]){d1, d2}), 2, 0);
+    weft_auto(weft_results_free) weft_results *result = WEFT_TRY(weft_await(d3));
 
-    return weft_await(weft_gather_results(((weft_deferred *[]){d1, d2}), 2, 0));
+    weft_log_debug("%zu results", result->count);
+    return weft_ok(NULL);
 }
 
 static weft_result handle_request(void *request_id)
 {
-    weft_with_context(request_context, weft_context_new(request_id)) {
+    weft_with_context(request_context, weft_context_new(request_id))
         WEFT_TRY(do_request_handling());
-        weft_log_debug("all has been gathered");
-    }
     return weft_ok(NULL);
 }
 
