@@ -240,6 +240,59 @@ Test(metrics_of_rooms, a_request_that_is_left_in_its_body_is_counted_as_499, .ti
     server_stop(rooms);
 }
 
+/* ---- several servers ---- */
+
+static int second_port(struct server *both)
+{
+    const char *line = wait_for_log_line(both, "the second one listens on [0-9]+");
+
+    return atoi(strstr(line, "listens on ") + strlen("listens on "));
+}
+
+Test(metrics_of_two_servers, requests_of_both_are_counted_together_and_their_reactors_apart, .timeout = 120)
+{
+    static const char waiting[] = "weft_http_server_requests_in_flight{method=\"GET\",route=\"/wait\"}";
+    struct server *both = server_start("serve_twice");
+    int ports[2] = {server_port(both), second_port(both)};
+    struct tool *waits[2] = {curl_run(ports[0], "/wait"), curl_run(ports[1], "/wait")};
+    char *samples;
+
+    curl(ports[0], "/hello");
+    curl(ports[1], "/hello");
+    curl(ports[1], "/hello");
+    wait_for_value(both, waiting, 2);
+    samples = scrape(both);
+    check_value(samples, OF_REQUESTS("requests_total", "200", "GET", "/hello"), 3);
+    check_value(samples, OF_REQUESTS("response_bytes_total", "200", "GET", "/hello"), 3 * strlen("hello\n"));
+    check_value(samples, "weft_live_objects{kind=\"fiber\",reactor=\"0\"}", 2); /* one of them scrapes */
+    free(samples);
+    wait_for_value(both, "weft_live_objects{kind=\"fiber\",reactor=\"1\"}", 1);
+    for (int i = 0; i < 2; i++) {
+        tool_signal(waits[i], 9);
+        tool_finish(waits[i], NULL);
+    }
+    wait_for_value(both, waiting, 0);
+    cr_assert_eq(value(both, OF_REQUESTS("requests_total", "499", "GET", "/wait")), 2);
+    server_stop(both);
+}
+
+/* A scrape looks at what other threads count meanwhile. */
+Test(metrics_of_two_servers, one_may_be_scraped_while_the_other_one_works, .timeout = 120)
+{
+    struct server *both = server_start("serve_twice");
+    char url[64];
+    struct tool *load;
+
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/hello", second_port(both));
+    load = tool_run("ab", "-q", "-n", "2000", "-c", "4", url);
+    for (int i = 0; i < 5; i++)
+        free(scrape(both));
+    cr_assert_eq(tool_finish(load, NULL), 0);
+    wait_for_value(both, OF_REQUESTS("requests_total", "200", "GET", "/hello"), 2000);
+    wait_for_value(both, OF_REQUESTS("response_seconds_count", "200", "GET", "/hello"), 2000);
+    server_stop(both);
+}
+
 /* ---- jemalloc ---- */
 
 #ifndef WEFT_TEST_SANITIZED
