@@ -12,7 +12,9 @@
 
 static const uint64_t WINDOW_NS = 100000;
 static const int64_t SPLIT_NS = 20000000; /* getrusage's own steps are 4 ms: measure over longer stretches */
-static const int64_t CALIBRATION_NS = 10000000; /* over less, the counter's speed is known too badly */
+static const int64_t READING_NS = 2000; /* the CPU clock takes less to read, unless the thread is preempted there, */
+static const int64_t SURPLUS_NS = 100000; /* and that costs the thread less than this */
+static const int64_t CALIBRATION_NS = 20000000; /* over more, the counter's speed need not be measured at each close */
 static const uint32_t NOT_LISTED = UINT32_MAX; /* the slot of `none`, which is in every window without the table */
 
 bool weft__counter_is_constant;
@@ -62,19 +64,47 @@ static uint64_t counter_hertz(void)
 }
 #endif
 
-/* Both clocks, when the process opened its first books. */
-static struct {
+/* Of both clocks at once. */
+struct moment {
     uint64_t tick;
     int64_t instant;
-} origin;
+    uint64_t unsure; /* ticks */
+};
 
-/* Only waits in the ready queue lean on that: CPU time is divided by shares of ticks. */
+static struct moment look_once(void)
+{
+    uint64_t before = weft__ticks();
+    int64_t instant = clock_of(CLOCK_MONOTONIC);
+    uint64_t passed = weft__ticks() - before;
+
+    return (struct moment){before + passed / 2, instant, passed};
+}
+
+/* The best of a few: the thread may be interrupted between the two. */
+static struct moment look_at_both(void)
+{
+    struct moment best = look_once();
+
+    for (int i = 0; i < 3; i++) {
+        struct moment moment = look_once();
+
+        if (moment.unsure < best.unsure)
+            best = moment;
+    }
+    return best;
+}
+
+static struct moment origin; /* when the process opened its first books */
+
+/* Waits in the ready queue lean on that, and what is taken off a stretch in which the thread was preempted. All other CPU time
+ * is divided by shares of ticks. */
 static void calibrate(struct weft__books *books)
 {
-    int64_t passed = clock_of(CLOCK_MONOTONIC) - origin.instant;
+    struct moment now = look_at_both();
 
-    if (passed > CALIBRATION_NS)
-        books->ns_per_tick = (double)passed / (double)(weft__ticks() - origin.tick);
+    books->calibrated_over = now.instant - origin.instant;
+    if (books->calibrated_over > 0 && now.tick > origin.tick)
+        books->ns_per_tick = (double)books->calibrated_over / (double)(now.tick - origin.tick);
 }
 
 /* ---- jemalloc's count ---- */
@@ -122,6 +152,7 @@ static void go_on_in_child(void)
     if (!books->running)
         return;
     empty_window(books);
+    books->split_user = books->split_system = 0;
     books->opened_at = cpu - books->contexts_ns - weft__books_none(books);
     books->closed_at = cpu;
     measure_split(books, cpu);
@@ -129,8 +160,7 @@ static void go_on_in_child(void)
 
 static void open_first(void)
 {
-    origin.tick = weft__ticks();
-    origin.instant = clock_of(CLOCK_MONOTONIC);
+    origin = look_at_both();
     pthread_atfork(NULL, NULL, go_on_in_child);
 }
 
@@ -150,6 +180,7 @@ void weft__books_open(struct weft__books *books)
     books->opened_at = books->closed_at = cpu;
     books->user_share = 1;
     measure_split(books, cpu);
+    weft__preemption_open(&books->preemption);
     books->mark = books->window_began = weft__ticks();
     books->quick = __atomic_load_n(&weft__counter_is_constant, __ATOMIC_RELAXED);
 }
@@ -304,10 +335,28 @@ static void give_series(const struct weft__books *books, struct weft__series *se
         add_part(&series->usage, &part);
 }
 
-/* Divides `ns` among those in the window, who ran for `all` ticks together, and which is left empty. Parts are rounded down;
- * what that leaves goes to one of those who ran, so that nothing is lost. */
-static void divide(struct weft__books *books, int64_t ns, uint64_t all, uint64_t now)
+/* A counter that has gone back, as they may where a thread moves to another processor, takes nothing from anybody. */
+static uint64_t ran(struct weft__stretch *stretch)
 {
+    if ((int64_t)stretch->ticks < 0)
+        stretch->ticks = 0;
+    return stretch->ticks;
+}
+
+static uint64_t all_ticks(struct weft__books *books)
+{
+    uint64_t all = books->ended_ticks + ran(&books->none.now);
+
+    for (uint32_t i = 0; i < books->count; i++)
+        all += ran(&books->table[i]->now);
+    return all;
+}
+
+/* Divides `ns` among those in the window, which is left empty. Parts are rounded down; what that leaves goes to one of those
+ * who ran, so that nothing is lost. */
+static void divide(struct weft__books *books, int64_t ns, uint64_t now)
+{
+    uint64_t all = all_ticks(books);
     double each = all ? (double)ns / (double)all : 0; /* tick */
     bool none_ran = books->none.now.ticks || !(books->count || books->ended_ticks);
     int64_t contexts = (int64_t)((double)books->ended_ticks * each);
@@ -330,29 +379,93 @@ static void divide(struct weft__books *books, int64_t ns, uint64_t all, uint64_t
     books->contexts_ns += contexts;
 }
 
+/* Of the ticks of the window, those that the thread did not run in were in its last stretch: who began before has had all of
+ * theirs. */
+static void take_off(struct weft__books *books, struct weft__account *last, uint64_t stretch, int64_t ns)
+{
+    uint64_t others = books->mark - books->window_began - stretch, all = (uint64_t)((double)ns / books->ns_per_tick);
+    uint64_t its_own = all > others ? all - others : 0;
+
+    if (its_own < stretch)
+        last->now.ticks -= stretch - its_own;
+}
+
+static void measure_speeds(struct weft__books *books, int64_t cpu)
+{
+    bool due = cpu - books->split_at > SPLIT_NS;
+
+    if (due)
+        measure_split(books, cpu);
+    if (due || books->calibrated_over < CALIBRATION_NS)
+        calibrate(books);
+}
+
+static void give_none(struct weft__books *books, int64_t ns)
+{
+    struct part part = part_of(books, ns, 0, 0);
+
+    add_part(&books->none.usage, &part);
+    books->closed_at += ns;
+}
+
+/* CPU time since the last close, up to the mark. What is more than there were ticks has come after it, in reading the clock,
+ * and is left to the next window; unless the thread was preempted there, which is nobody's affair. Still more than that, and a
+ * counter has gone back. */
+static int64_t passed_until_mark(struct weft__books *books, int64_t cpu)
+{
+    int64_t most = ns_of(books, books->mark - books->window_began), surplus;
+
+    most += most / 1000; /* so well is the counter's speed known: else what is left might grow for ever */
+    surplus = cpu - books->closed_at - most;
+    if (surplus <= 0 || surplus > SURPLUS_NS)
+        return cpu - books->closed_at;
+    if (surplus > READING_NS)
+        give_none(books, surplus);
+    return most;
+}
+
+/* A preemption between awaiting the next one and `now` is taken for one of the next window, in which no tick is missing then.
+ * The few ticks between the mark and `now` are nobody's: they may have been another's. */
+void weft__books_close_at_mark(struct weft__books *books, struct weft__account *last, uint64_t stretch)
+{
+    bool preempted = weft__preempted(&books->preemption);
+    int64_t cpu, passed;
+    uint64_t now;
+
+    weft__preemption_await(&books->preemption);
+    now = weft__ticks();
+    cpu = cpu_clock();
+    measure_speeds(books, cpu);
+    passed = passed_until_mark(books, cpu);
+    if (preempted || stretch > books->window_length)
+        take_off(books, last, stretch, passed);
+    divide(books, passed, now);
+    books->closed_at += passed;
+    reset(books, now);
+    if (!books->running->slot)
+        list(books, books->running);
+}
+
 void weft__books_close_window(struct weft__books *books)
 {
-    int64_t cpu;
-    uint64_t now;
+    struct weft__account *last;
+    uint64_t stretch = 0;
 
     if (!books->running)
         weft__books_open(books);
     if (!WEFT__ACCOUNTING)
         return;
-    now = weft__ticks();
-    books->running->now.ticks += now - books->mark;
-    books->running->now.allocated += *books->allocated - books->allocated_mark;
-    books->allocated_mark = *books->allocated;
-    cpu = cpu_clock();
-    if (cpu - books->split_at > SPLIT_NS) {
-        measure_split(books, cpu);
-        calibrate(books);
+    last = books->running;
+    if (last->slot) { /* else it has only just begun, and is in no table yet */
+        uint64_t now = weft__ticks();
+
+        stretch = now - books->mark;
+        last->now.ticks += stretch;
+        books->mark = now;
     }
-    divide(books, cpu - books->closed_at, now - books->window_began, now);
-    books->closed_at = cpu;
-    reset(books, now);
-    if (!books->running->slot)
-        list(books, books->running);
+    last->now.allocated += *books->allocated - books->allocated_mark;
+    books->allocated_mark = *books->allocated;
+    weft__books_close_at_mark(books, last, stretch);
 }
 
 void weft__books_settle(struct weft__books *books, struct weft__account *account)
@@ -363,16 +476,11 @@ void weft__books_settle(struct weft__books *books, struct weft__account *account
 
 void weft__books_skip(struct weft__books *books)
 {
-    int64_t cpu;
-    struct part part;
-
     if (!WEFT__ACCOUNTING)
         return;
-    cpu = cpu_clock();
-    part = part_of(books, cpu - books->closed_at, 0, 0);
-    add_part(&books->none.usage, &part);
-    books->closed_at = cpu;
+    weft__preemption_await(&books->preemption);
     books->window_began = books->mark = weft__ticks();
+    give_none(books, cpu_clock() - books->closed_at);
 }
 
 static void empty_window(struct weft__books *books)

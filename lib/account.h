@@ -6,8 +6,9 @@
  * among the accounts that ran in the window, in proportion to their ticks. Nothing is lost or counted twice: after each
  * close, contexts plus none is what the CPU clock says.
  *
- * A window is closed before and after each poll, when somebody asks, when its table is full, and at the first change after
- * about 100 µs: what preemption takes from one stretch is spread over no more than that.
+ * A window is closed before and after each poll, when somebody asks, when its table is full, at the first change after
+ * about 100 µs, and at the first change after the thread was preempted, which the kernel marks (lib/preemption.h): ticks that
+ * were somebody else's are taken off the stretch in which that happened, and off no other.
  *
  * The same sample of the counter says since when a task waits in the ready queue, and until when: an account only knows the
  * sum of the second less that of the first. Bytes are counted by jemalloc, whose count is read beside the counter.
@@ -19,6 +20,7 @@
 #include <weft/context.h>
 
 #include "lib/internal.h"
+#include "lib/preemption.h"
 
 #if defined(__x86_64__)
 #include <x86intrin.h>
@@ -70,6 +72,7 @@ struct weft__books {
     uint64_t allocated_mark;       /* what it was then */
     uint64_t window_began;         /* tick */
     uint64_t window_length;        /* ticks; a change after that many closes the window */
+    struct weft__preemption preemption; /* since the window began */
     struct weft__account none;     /* in no context; never in the table */
     uint64_t ended_ticks;          /* in this window, of contexts without parents that are gone */
     uint32_t count;
@@ -78,6 +81,7 @@ struct weft__books {
     struct weft__series *series[WEFT__WINDOW_SERIES]; /* to which something was left in this window */
 
     double ns_per_tick;
+    int64_t calibrated_over; /* the longer, the better it is known */
     int64_t opened_at;    /* the CPU clock, nanoseconds, when the books were opened */
     int64_t closed_at;    /* … when the last window was closed */
     int64_t contexts_ns;  /* given to contexts in all closed windows */
@@ -97,6 +101,8 @@ WEFT_INTERNAL uint64_t weft__clock_ticks(void); /* where it may not: monotonic n
 WEFT_INTERNAL void weft__books_open(struct weft__books *books);
 /* Settles all accounts up to now. */
 WEFT_INTERNAL void weft__books_close_window(struct weft__books *books);
+/* Up to the mark, where a stretch of `last` has ended, whose ticks it has been given. */
+WEFT_INTERNAL void weft__books_close_at_mark(struct weft__books *books, struct weft__account *last, uint64_t stretch);
 /* Charges what the CPU clock says has passed since the last close to none: what a poll cost, however long it slept. */
 WEFT_INTERNAL void weft__books_skip(struct weft__books *books);
 /* For the rest of the window it is in the table. `runs`: in whom it has been entered, NULL where that is not known. */
@@ -169,23 +175,26 @@ static inline void weft__account_unqueue(struct weft__account *account, uint64_t
 static inline void weft__books_switch(struct weft__books *books, struct weft__account *account,
                                       const struct weft__task *runs, bool queues, bool leaves)
 {
-    uint64_t now, allocated;
+    struct weft__account *last;
+    uint64_t now, stretch, allocated;
 
     if (!WEFT__ACCOUNTING)
         return;
     now = weft__books_ticks(books);
     allocated = *books->allocated;
-    books->running->now.ticks += now - books->mark;
+    last = books->running;
+    stretch = now - books->mark;
+    last->now.ticks += stretch;
     books->mark = now;
-    books->running->now.allocated += allocated - books->allocated_mark;
+    last->now.allocated += allocated - books->allocated_mark;
     books->allocated_mark = allocated;
     if (queues)
-        weft__account_queue(books->running, now);
+        weft__account_queue(last, now);
     if (leaves)
         weft__account_unqueue(account, now);
     books->running = account;
-    if (__builtin_expect(now - books->window_began > books->window_length, 0))
-        weft__books_close_window(books);
+    if (__builtin_expect(now - books->window_began > books->window_length || weft__preempted(&books->preemption), 0))
+        weft__books_close_at_mark(books, last, stretch);
     if (__builtin_expect(!account->slot, 0))
         weft__books_enlist(books, account, runs);
 }
