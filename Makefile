@@ -12,9 +12,10 @@
 #   make clean       removes what was built; make distclean also what was downloaded
 #
 # ARCH=aarch64 builds with the cross compiler and runs the tests it can under qemu-user.
-# CC=gcc|clang  SAN=address|undefined|thread|address,undefined  FIBER=asm|ucontext  RUNNER=criterion|plain  VALGRIND=1:
-# each choice builds in a folder of its own, build/address, build/clang-ucontext ... CI=true makes warnings errors, V=1
-# shows the commands. Debian packages that are missing are installed first, by tools/dependencies.
+# CC=gcc|clang  SAN=address|undefined|thread|address,undefined  FIBER=asm|ucontext  RUNNER=criterion|plain  VALGRIND=1
+# ACCOUNTING=0 (nothing is measured, for the bench that asks what that costs): each choice builds in a folder of its own,
+# build/address, build/clang-ucontext ... CI=true makes warnings errors, V=1 shows the commands. Debian packages that are
+# missing are installed first, by tools/dependencies.
 
 VERSION   = 0.1.0
 SOVERSION = 0
@@ -37,13 +38,14 @@ SANS   = $(subst $(comma), ,$(SAN))
 CONFIG = $(CROSS) $(filter-out gcc %-linux-gnu-gcc,$(notdir $(CC))) $(SANS) $(filter ucontext,$(FIBER)) \
          $(if $(VALGRIND),valgrind,$(if $(filter thread,$(SAN))$(GCOV)$(CROSS),,$(filter plain,$(RUNNER)))) \
          $(if $(ANALYZE),analyzer) $(if $(FUZZ),fuzz) $(if $(GCOV),coverage)
-OUT   := build$(addprefix /,$(subst $(empty) $(empty),-,$(strip $(CONFIG))))
+OUT   := build$(addprefix /,$(subst $(empty) $(empty),-,$(strip $(CONFIG))))$(if $(filter 0,$(ACCOUNTING)),/no-accounting)
 
 # Flags. CFLAGS is the user's; what weft needs stands apart from it.
 CFLAGS   = $(if $(SAN),-O1,-O2) -g
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wwrite-strings -Wvla \
            $(if $(SAN),,$(if $(filter true,$(CI)),-Werror))# gcc's warnings see false paths through sanitizers' checks
-ALL_CPPFLAGS = -Iinclude -I. -D_GNU_SOURCE= $(if $(filter ucontext,$(FIBER)),-DWEFT_FIBER_UCONTEXT) $(if $(VALGRIND),-DWEFT_VALGRIND) $(CPPFLAGS)
+ALL_CPPFLAGS = -Iinclude -I. -D_GNU_SOURCE= $(if $(filter ucontext,$(FIBER)),-DWEFT_FIBER_UCONTEXT) $(if $(VALGRIND),-DWEFT_VALGRIND) \
+               $(if $(filter 0,$(ACCOUNTING)),-DWEFT_NO_ACCOUNTING) $(CPPFLAGS)
 ALL_CFLAGS = -std=gnu11 $(CFLAGS) $(WARNINGS) $(addprefix -fsanitize=,$(SANS)) \
              $(if $(SAN),-fno-omit-frame-pointer)# reports with whole backtraces
 # One compilation serves the .a and the .so, so -fPIC must cost nothing: calls inside a library are direct, and
@@ -134,8 +136,11 @@ covered: $(OUT)/weft-tests
 	@tests/support/coverage $(OUT) $(or $(COVERAGE),95)
 
 benches: $(BENCHES)
-bench: all benches $(GO_BENCHES)
+bench: all benches $(GO_BENCHES) $(if $(filter context,$(or $(B),context)),unaccounted)
 	@for run in bench/$(or $(B),*)/run; do WEFT_BUILD_DIR=$(OUT) $$run || exit; done
+
+unaccounted:
+	@$(MAKE) ACCOUNTING=0 $(OUT)/no-accounting/bench/http/weft
 
 # lib/ keeps off the loop and off descriptors, headers keep libev to themselves.
 arrows:
@@ -256,6 +261,6 @@ clean:
 distclean:
 	rm -rf build
 
-.PHONY: all serve test test-slow fuzz $(notdir $(FUZZERS)) coverage covered bench benches arrows lint analyze install dependencies clean distclean FORCE
+.PHONY: all serve test test-slow fuzz $(notdir $(FUZZERS)) coverage covered bench benches unaccounted arrows lint analyze install dependencies clean distclean FORCE
 .DELETE_ON_ERROR:
 -include $(OBJ:.o=.d)
