@@ -129,6 +129,17 @@ static inline int64_t weft__books_none(const struct weft__books *books)
     return books->none.usage.user_ns + books->none.usage.system_ns - books->merged_in_none_ns;
 }
 
+/* In pieces, as many single stores: for all of it at once gcc takes one instruction, which is slow to start. */
+static inline void weft__account_begin(struct weft__account *account)
+{
+    account->now = (struct weft__stretch){0};
+    account->slot = account->queued = 0;
+    account->parent = NULL;
+    account->series = NULL;
+    account->ended = false;
+    account->usage = (weft_usage){0};
+}
+
 /* The account's memory goes away; it is not running. */
 void weft__account_end(struct weft__books *books, struct weft__account *account);
 

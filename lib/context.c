@@ -48,7 +48,7 @@ static weft_context *context_new(void)
 
     context->references = 1;
     context->thread = thread_number();
-    context->account = (struct weft__account){.parent = NULL};
+    weft__account_begin(&context->account);
     context->prefix = NULL;
     context->name = NULL;
     context->fields = NULL;
