@@ -11,6 +11,7 @@
 #include <weft/error.h>
 #include <weft/log.h>
 
+#include "lib/error.h"
 #include "lib/text.h"
 #include "lib/thread.h"
 
@@ -19,28 +20,13 @@ enum {
     USUAL_MESSAGE = 256, /* bytes within which most messages stay */
 };
 
-struct weft_error {
-    uint32_t references;
-    uint16_t trace_length;
-    uint16_t trace_capacity;
-    size_t index_plus_one; /* which member failed with it; 0: none */
-    weft_error *origin; /* NULL: this is the origin, and what follows but the trace is set */
-    const weft_error_kind *kind;
-    const weft_place *place;
-    int64_t time;
-    const char *message; /* the caller's literal, or `formatted` */
-    weft_error *cause;
-    weft_result payload;
-    const weft_place **trace;
-    char formatted[];
-};
-
 const weft_error_kind WEFT_FAILURE = {"failure", NULL};
 const weft_error_kind WEFT_OS_ERROR = {"os_error", &WEFT_FAILURE};
 const weft_error_kind WEFT_TIMED_OUT = {"timed_out", &WEFT_FAILURE};
 const weft_error_kind WEFT_ORPHANED = {"orphaned", &WEFT_FAILURE};
 const weft_error_kind WEFT_MISUSE = {"misuse", &WEFT_FAILURE};
 const weft_error_kind WEFT_ALREADY_CALLED = {"already_called", &WEFT_MISUSE};
+const weft_error_kind WEFT_BUSY = {"busy", &WEFT_FAILURE};
 const weft_error_kind WEFT_FAILURE_GROUP = {"failure_group", &WEFT_FAILURE};
 const weft_error_kind WEFT_GROUP_ENDED = {"group_ended", &WEFT_FAILURE};
 const weft_error_kind WEFT_FIRST_ERROR = {"first_error", &WEFT_FAILURE};
