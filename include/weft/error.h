@@ -28,6 +28,7 @@ WEFT_API extern const weft_error_kind WEFT_TIMED_OUT;      /* weft_deferred_add_
 WEFT_API extern const weft_error_kind WEFT_ORPHANED;       /* the last one who could have fired a deferred let go of it */
 WEFT_API extern const weft_error_kind WEFT_MISUSE;         /* a rule of this library was broken by its caller */
 WEFT_API extern const weft_error_kind WEFT_ALREADY_CALLED; /* a misuse: a deferred was fired twice */
+WEFT_API extern const weft_error_kind WEFT_BUSY;           /* a limit is reached: it may be asked again later */
 WEFT_API extern const weft_error_kind WEFT_FAILURE_GROUP;  /* all members failed (weft/gather.h); payload: weft_results */
 WEFT_API extern const weft_error_kind WEFT_GROUP_ENDED;    /* spawned into a group that is ending (weft/group.h) */
 

@@ -23,8 +23,9 @@ typedef struct weft_reactor weft_reactor;
 WEFT_API weft_error *weft_reactor_new(weft_reactor **out) WEFT_MUST_USE;
 
 /* Cancels the fibers that are left with WEFT_SHUTDOWN, again every half second, and runs the loop until they have ended, at
- * most 5 seconds; then frees the reactor. A fiber that has not ended is named in the log, never runs again, and its
- * memory is lost. Watchers and timers must have been stopped. NULL is fine; returns NULL. */
+ * most 5 seconds; frees the thread pools that are left (weft/thread_pool.h), which waits for their jobs; then frees the
+ * reactor. A fiber that has not ended is named in the log, never runs again, and its memory is lost. Watchers and timers
+ * must have been stopped. NULL is fine; returns NULL. */
 WEFT_API weft_reactor *weft_reactor_free(weft_reactor *reactor);
 
 WEFT_API weft_reactor *weft_reactor_current(void); /* this thread's, or NULL */
@@ -34,7 +35,9 @@ WEFT_API weft_clock *weft_reactor_get_clock(weft_reactor *reactor);
 
 /* Turns until weft_reactor_stop. Neither this nor the next may be called by what already runs in the reactor. */
 WEFT_API void weft_reactor_run(weft_reactor *reactor);
-WEFT_API void weft_reactor_stop(weft_reactor *reactor); /* the weft_reactor_run that goes on ends after this turn */
+/* The weft_reactor_run that goes on ends after this turn; later, if a blocking call from another thread has begun in it,
+ * which is then cancelled and has 5 seconds to end (weft/reactor_handle.h). On the reactor's own thread. */
+WEFT_API void weft_reactor_stop(weft_reactor *reactor);
 
 /* Turns until `deferred`, which it takes, has its result, and returns that: for main(), tools and tests; weft_reactor_stop
  * does not end it. In a fiber, or in anything else that already runs in the reactor, it is a WEFT_MISUSE error; so is a
@@ -84,8 +87,8 @@ WEFT_API void weft_signal_stop(weft_signal *watcher); /* a stopped one is fine *
 typedef void weft_call_fn(void *arg);
 
 /* From any thread: `fn(arg)` is called once on the reactor's thread, in the order of these calls, soon. Calls made while
- * calls are being made wait for the next turn. The caller sees to it that the reactor still exists; those that have not
- * been made when it is freed are made then. */
+ * calls are being made wait for the next turn. Those that have not been made when it is freed are made then. The caller
+ * sees to it that the reactor still exists, or uses a handle (weft/reactor_handle.h). */
 WEFT_API void weft_reactor_call_from_thread(weft_reactor *reactor, weft_call_fn *fn, void *arg);
 
 /* ---- stalls ----------------------------------------------------------------------------------------------------------- */

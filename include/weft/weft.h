@@ -33,6 +33,7 @@
 #include <weft/metrics.h>
 #include <weft/queue.h>
 #include <weft/reactor.h>
+#include <weft/reactor_handle.h>
 #include <weft/read_write_lock.h>
 #include <weft/result.h>
 #include <weft/results.h>
@@ -40,5 +41,6 @@
 #include <weft/semaphore.h>
 #include <weft/stack.h>
 #include <weft/test_clock.h>
+#include <weft/thread_pool.h>
 
 #endif

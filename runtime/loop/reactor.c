@@ -5,7 +5,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <ev.h>
-#include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -15,18 +14,14 @@
 #include "lib/context.h"
 #include "lib/deferred.h"
 #include "lib/task.h"
+#include "runtime/loop/handle.h"
 #include "runtime/loop/loop.h"
+#include "runtime/loop/pools.h"
 #include "runtime/loop/publishing.h"
 #include "runtime/loop/stall.h"
 
 static const double GOODBYE_SECONDS = 0.5;
 enum { GOODBYES = 10 };
-
-struct call {
-    weft_call_fn *fn;
-    void *arg;
-    struct call *next;
-};
 
 struct weft_reactor {
     weft_clock clock; /* first: a clock is its reactor */
@@ -35,13 +30,9 @@ struct weft_reactor {
     weft_stack_use (*stack_use)(void); /* the same */
     struct weft__published *published;
     struct weft__watch watch;
+    weft_reactor_handle *handle;
     bool running;
     bool stopped;
-
-    ev_async woken; /* by calls from other threads */
-    pthread_mutex_t lock;
-    struct call *calls; /* under the lock, as is the tail */
-    struct call **calls_tail;
 };
 
 static __thread weft_reactor *current;
@@ -133,53 +124,15 @@ static void after_poll(struct ev_loop *loop) EV_NOEXCEPT
 
 /* ---- calls from other threads ---- */
 
-static struct call *calls_take(weft_reactor *reactor)
+weft_reactor_handle *weft_reactor_get_handle(weft_reactor *reactor)
 {
-    struct call *calls;
-
-    pthread_mutex_lock(&reactor->lock);
-    calls = reactor->calls;
-    reactor->calls = NULL;
-    reactor->calls_tail = &reactor->calls;
-    pthread_mutex_unlock(&reactor->lock);
-    return calls;
-}
-
-/* Returns whether there were any. */
-static bool calls_make(weft_reactor *reactor)
-{
-    struct call *call = calls_take(reactor);
-    bool any = call;
-
-    while (call) {
-        struct call *next = call->next;
-
-        weft__add_alone(&reactor->published->calls, 1);
-        call->fn(call->arg);
-        weft__context_leave_callback((const void *)call->fn);
-        weft_free(call);
-        call = next;
-    }
-    return any;
-}
-
-static void on_woken(struct ev_loop *loop, ev_async *watcher, int events)
-{
-    (void)watcher, (void)events;
-    calls_make(ev_userdata(loop));
+    return reactor->handle;
 }
 
 void weft_reactor_call_from_thread(weft_reactor *reactor, weft_call_fn *fn, void *arg)
 {
-    struct call *call = weft_alloc(sizeof *call);
-
-    *call = (struct call){fn, arg, NULL};
-    pthread_mutex_lock(&reactor->lock);
-    *reactor->calls_tail = call;
-    reactor->calls_tail = &call->next;
-    /* Under the lock: once that is free the call may have been made, and have been the reactor's last. */
-    ev_async_send(reactor->loop, &reactor->woken);
-    pthread_mutex_unlock(&reactor->lock);
+    if (!weft_reactor_handle_call(reactor->handle, fn, arg))
+        weft_log_error("misuse: a call from another thread is lost, as it comes when the reactor is all but freed");
 }
 
 /* ---- life ---- */
@@ -217,14 +170,11 @@ weft_error *weft_reactor_new(weft_reactor **out)
     *reactor = (weft_reactor){
         .clock = {now, reactor_now, reactor_timer_start, reactor_timer_stop},
         .loop = loop,
-        .lock = PTHREAD_MUTEX_INITIALIZER,
-        .calls_tail = &reactor->calls,
         .published = weft__published_take(),
     };
+    reactor->handle = weft__handle_new(loop, reactor->published);
     ev_set_userdata(loop, reactor);
     ev_set_loop_release_cb(loop, before_poll, after_poll);
-    ev_async_init(&reactor->woken, on_woken);
-    ev_async_start(loop, &reactor->woken);
     signal(SIGPIPE, SIG_IGN);
     if (!weft_log_has_sink())
         weft_log_to_stderr();
@@ -276,6 +226,11 @@ static bool is_inside(weft_reactor *reactor)
     return reactor->running || weft__thread.task || weft__thread.stack_of;
 }
 
+bool weft__reactor_must_not_block(const weft_reactor_handle *handle)
+{
+    return current && (current->handle == handle || is_inside(current));
+}
+
 static void drain_ready(void)
 {
     weft__ready_drain(&weft__thread.ready);
@@ -290,6 +245,7 @@ static void poll_and_call_back(weft_reactor *reactor)
 static weft_context *enter_run(weft_reactor *reactor)
 {
     assert(reactor == current && !is_inside(reactor));
+    weft__handle_heed_fork(reactor->handle);
     reactor->running = weft__thread.draining = true;
     if (reactor->watch.limit)
         weft__watch_resume(&reactor->watch);
@@ -308,20 +264,59 @@ static void leave_run(weft_reactor *reactor, weft_context *callers)
 
 static void run_until(weft_reactor *reactor, const bool *over)
 {
-    weft_context *callers = enter_run(reactor);
-
     while (!*over) {
         drain_ready();
         if (!*over)
             poll_and_call_back(reactor);
     }
-    leave_run(reactor, callers);
+}
+
+static void wake_up(weft_timer *timer, void *arg)
+{
+    (void)timer, (void)arg;
+}
+
+/* Turns while there are any `left`, for so long at most. */
+static void turn_for(weft_reactor *reactor, double seconds, bool (*left)(weft_reactor *reactor))
+{
+    weft_timer patience;
+
+    weft_timer_init(&patience, wake_up, NULL);
+    weft_timer_start(&patience, &reactor->clock, seconds);
+    while (left(reactor) && weft_timer_started(&patience)) {
+        drain_ready();
+        if (left(reactor))
+            poll_and_call_back(reactor);
+    }
+    weft_timer_stop(&patience);
+}
+
+static bool blocking_calls_left(weft_reactor *reactor)
+{
+    return reactor->handle->begun;
+}
+
+/* Other threads must not be left waiting for a reactor that does not turn. */
+static void end_blocking_calls(weft_reactor *reactor)
+{
+    weft__handle_admit(reactor->handle, false);
+    for (int i = 0; i < GOODBYES && blocking_calls_left(reactor); i++) {
+        weft__handle_cancel_begun(reactor->handle);
+        turn_for(reactor, GOODBYE_SECONDS, blocking_calls_left);
+    }
+    if (blocking_calls_left(reactor))
+        weft_log_warn("the reactor has stopped, and a blocking call from another thread has not ended: that thread waits");
 }
 
 void weft_reactor_run(weft_reactor *reactor)
 {
+    weft_context *callers = enter_run(reactor);
+
     reactor->stopped = false;
+    weft__handle_admit(reactor->handle, true);
     run_until(reactor, &reactor->stopped);
+    end_blocking_calls(reactor);
+    leave_run(reactor, callers);
 }
 
 void weft_reactor_stop(weft_reactor *reactor)
@@ -347,6 +342,7 @@ weft_result weft_reactor_run_until(weft_reactor *reactor, weft_deferred *deferre
 {
     struct outcome outcome = {.known = false};
     const char *misuse = NULL;
+    weft_context *callers;
 
     if (is_inside(reactor))
         misuse = "weft_reactor_run_until is called inside the running reactor";
@@ -357,40 +353,51 @@ weft_result weft_reactor_run_until(weft_reactor *reactor, weft_deferred *deferre
         return weft_fail(weft_error_new(&WEFT_MISUSE, "%s", misuse));
     }
     weft_deferred_unref(weft_deferred_add_both(deferred, outcome_set, &outcome));
+    callers = enter_run(reactor);
+    weft__handle_admit(reactor->handle, true);
     run_until(reactor, &outcome.known);
+    leave_run(reactor, callers);
     return outcome.result;
 }
 
-static void wake_up(weft_timer *timer, void *arg)
+static bool fibers_left(weft_reactor *reactor)
 {
-    (void)timer, (void)arg;
-}
-
-static size_t fibers_left(void)
-{
+    (void)reactor;
     return weft__thread.tasks.count;
-}
-
-static void say_goodbye_once(weft_reactor *reactor)
-{
-    weft_timer patience;
-
-    weft_timer_init(&patience, wake_up, NULL);
-    weft_timer_start(&patience, &reactor->clock, GOODBYE_SECONDS);
-    weft__tasks_cancel_all();
-    while (fibers_left() && weft_timer_started(&patience)) {
-        drain_ready();
-        if (fibers_left())
-            poll_and_call_back(reactor);
-    }
-    weft_timer_stop(&patience);
 }
 
 /* Asks everything that runs to stop, and again for what clean-up has started or waits for meanwhile. */
 static void say_goodbye(weft_reactor *reactor)
 {
-    for (int i = 0; i < GOODBYES && fibers_left(); i++)
-        say_goodbye_once(reactor);
+    for (int i = 0; i < GOODBYES && fibers_left(reactor); i++) {
+        weft__tasks_cancel_all();
+        turn_for(reactor, GOODBYE_SECONDS, fibers_left);
+    }
+}
+
+static bool pools_left(weft_reactor *reactor)
+{
+    (void)reactor;
+    return weft__pools_left();
+}
+
+/* Only now, as clean-up may need them. Whoever waits for a job that cannot be abandoned goes on when that has ended. */
+static void close_pools(weft_reactor *reactor)
+{
+    double patience = 1;
+
+    weft__pools_close();
+    for (turn_for(reactor, patience, pools_left); pools_left(reactor); turn_for(reactor, patience *= 2, pools_left)) {
+        weft__pools_lose_patience();
+        weft__pools_close(); /* also those that were made meanwhile */
+    }
+}
+
+static bool anything_left(weft_reactor *reactor)
+{
+    bool calls = weft__handle_make_calls(reactor->handle); /* which may have started fibers, or made more calls */
+
+    return pools_left(reactor) || calls || !weft__handle_retire(reactor->handle);
 }
 
 weft_reactor *weft_reactor_free(weft_reactor *reactor)
@@ -400,10 +407,15 @@ weft_reactor *weft_reactor_free(weft_reactor *reactor)
     if (!reactor)
         return NULL;
     callers = enter_run(reactor);
-    do
+    weft__handle_admit(reactor->handle, false);
+    do {
         say_goodbye(reactor);
-    while (calls_make(reactor)); /* which may have started fibers, or made more calls */
-    if (fibers_left())
+        if (pools_left(reactor)) {
+            close_pools(reactor);
+            say_goodbye(reactor);
+        }
+    } while (anything_left(reactor));
+    if (fibers_left(reactor))
         weft__tasks_abandon();
     if (reactor->forget_fibers)
         reactor->forget_fibers();
@@ -414,9 +426,8 @@ weft_reactor *weft_reactor_free(weft_reactor *reactor)
     (void)weft__watch_set_limit(&reactor->watch, 0);
     current = NULL;
     weft_clock_set(NULL);
-    ev_async_stop(reactor->loop, &reactor->woken);
     ev_loop_destroy(reactor->loop);
-    pthread_mutex_destroy(&reactor->lock);
+    weft_reactor_handle_unref(reactor->handle);
     weft__published_give(reactor->published);
     weft_free(reactor);
     return NULL;
