@@ -70,7 +70,7 @@ void weft__job_context_charge(const struct weft__job_context *context)
     }
     child = weft_context_new_child(context->caller, NULL);
     weft_context_charge(child, &context->used);
-    weft_context_end(child);
+    weft__context_end_last(child);
     weft_context_unref(child);
 }
 
