@@ -59,7 +59,7 @@ static void tell(weft_scope *shield, int64_t nanoseconds)
 {
     shield->holding.told = true;
     weft__thread.cancellation.delayed++;
-    if (shield->owner && weft_log_threshold <= WEFT_LOG_WARN)
+    if (shield->owner && weft_logger_enabled(&WEFT_LOG_LOGGER, WEFT_LOG_WARN))
         log_held(shield, nanoseconds);
 }
 

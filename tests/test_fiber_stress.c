@@ -512,7 +512,7 @@ static void run_program(uint64_t seed)
 
 Test(fiber_stress, programs_made_at_random_end_and_lose_nothing, .timeout = 120)
 {
-    weft_log_threshold = WEFT_LOG_ERROR + 1;
+    weft_log_set_level("", WEFT_LOG_OFF);
     for (uint64_t seed = 1; seed <= 400; seed++)
         run_program(seed);
 }
@@ -521,7 +521,7 @@ Test(slow_fiber_stress, programs_made_at_random_end_and_lose_nothing, .timeout =
 {
     time_t until = time(NULL) + 60;
 
-    weft_log_threshold = WEFT_LOG_ERROR + 1;
+    weft_log_set_level("", WEFT_LOG_OFF);
     for (uint64_t seed = (uint64_t)time(NULL) << 20; time(NULL) < until; seed++)
         run_program(seed);
 }

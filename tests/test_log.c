@@ -69,18 +69,18 @@ static int costly(void)
 Test(log, below_the_threshold_nothing_is_made_nor_computed)
 {
     weft_log_set_sink(keep_last, NULL);
-    cr_assert_eq(weft_log_threshold, WEFT_LOG_INFO);
+    cr_assert_eq(weft_log_get_level(""), WEFT_LOG_INFO);
     weft_log_debug("%d", costly());
     cr_assert_eq(records, 0);
     cr_assert_str_eq(trace_text(), "");
     weft_log_info("x");
     cr_assert_eq(records, 1);
-    weft_log_threshold = WEFT_LOG_ERROR;
+    weft_log_set_level("", WEFT_LOG_ERROR);
     weft_log_warn("x");
     cr_assert_eq(records, 1);
     weft_log_error("x");
     cr_assert_eq(records, 2);
-    weft_log_threshold = WEFT_LOG_DEBUG;
+    weft_log_set_level("", WEFT_LOG_DEBUG);
     weft_log_debug("%d", costly());
     cr_assert_eq(records, 3);
     cr_assert_str_eq(trace_text(), "computed");

@@ -593,10 +593,10 @@ Test(metrics, a_total_that_is_counted_elsewhere_is_published_as_it_is)
 
 Test(metrics, log_lines_are_counted_by_level_when_they_are_made)
 {
-    weft_log_level before = weft_log_threshold;
+    weft_log_level before = weft_log_get_level("");
 
     log_capture();
-    weft_log_threshold = WEFT_LOG_INFO;
+    weft_log_set_level("", WEFT_LOG_INFO);
     weft_log_debug("not made");
     weft_log_info("x");
     weft_log_error("x");
@@ -605,7 +605,7 @@ Test(metrics, log_lines_are_counted_by_level_when_they_are_made)
                                         "weft_log_lines_total{level=\"INFO\"} 1\n"
                                         "weft_log_lines_total{level=\"WARN\"} 0\n"
                                         "weft_log_lines_total{level=\"ERROR\"} 2\n");
-    weft_log_threshold = before;
+    weft_log_set_level("", before);
 }
 
 Test(metrics, errors_that_nobody_took_are_counted_once_each)

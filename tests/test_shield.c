@@ -874,7 +874,7 @@ Test(cancellation, that_is_swallowed_is_counted_also_when_it_is_not_logged)
 
     begin();
     log_capture();
-    weft_log_threshold = WEFT_LOG_ERROR;
+    weft_log_set_level("", WEFT_LOG_ERROR);
     d = weft_spawn(swallow, NULL);
     weft_deferred_cancel(d);
     finish(d, "d");
@@ -923,7 +923,7 @@ static weft_result yield_in_many_shields(void *unused)
     for (int i = 1; i < SHIELDS; i++)
         cr_assert_not_null(weft_shield_enter((weft_shield_options){0}));
     result = weft_yield();
-    weft_log_threshold = WEFT_LOG_ERROR + 1; /* which tells of each that is not left */
+    weft_log_set_level("", WEFT_LOG_OFF); /* which tells of each that is not left */
     return weft_scope_leave(&first, result);
 }
 

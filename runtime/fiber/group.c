@@ -61,7 +61,7 @@ static void log_other(const weft_group *group, const weft_error *error)
 {
     char text[1024];
 
-    if (WEFT_LOG_DEBUG < weft_log_threshold)
+    if (!weft_logger_enabled(&WEFT_LOG_LOGGER, WEFT_LOG_DEBUG))
         return;
     weft_error_print(error, text, sizeof text);
     weft_log_debug("a failure in the group entered at %s:%d %s, other than the one that it brings: %s", group->place->file,

@@ -60,7 +60,7 @@ struct weft_http_server {
 
 static inline bool weft__server_logs_lines(const weft_http_server *server)
 {
-    return !server->options.no_request_line && weft_log_threshold <= WEFT_LOG_INFO;
+    return !server->options.no_request_line && weft_logger_enabled(&WEFT_LOG_LOGGER, WEFT_LOG_INFO);
 }
 
 /* What time it is, for the request line alone; 0 when there is none, as asking costs more than a short request. */

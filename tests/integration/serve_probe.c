@@ -516,7 +516,7 @@ int main(int argc, char **argv)
     weft_signal open_signal;
     weft_error *error;
 
-    weft_log_threshold = WEFT_LOG_DEBUG;
+    weft_log_set_level("", WEFT_LOG_DEBUG);
     if ((error = weft_reactor_new(&reactor)))
         return complain(error);
     server = weft_http_server_new(reactor, options);

@@ -312,7 +312,7 @@ static void begin(void)
         contexts[1] = weft_context_new(context_names[1]);
         contexts[2] = weft_context_new(context_names[2]);
         weft_log_set_sink(hear_log, NULL);
-        weft_log_threshold = WEFT_LOG_DEBUG;
+        weft_log_set_level("", WEFT_LOG_DEBUG);
         weft_deferred_set_unhandled_hook(hear_unhandled, NULL);
     }
     before = weft_live_counts_get();
@@ -338,7 +338,7 @@ void library_end(void)
     for (int i = 1; i < CONTEXTS; i++)
         contexts[i] = weft_context_unref(contexts[i]);
     weft_log_set_sink(NULL, NULL);
-    weft_log_threshold = WEFT_LOG_INFO;
+    weft_log_set_level("", WEFT_LOG_INFO);
     weft_deferred_set_unhandled_hook(NULL, NULL);
 }
 

@@ -273,7 +273,7 @@ static void keep_line(const weft_log_record *record, void *arg)
 
 void log_capture(void)
 {
-    weft_log_threshold = WEFT_LOG_DEBUG;
+    weft_log_set_level("", WEFT_LOG_DEBUG);
     weft_log_set_sink(keep_line, NULL);
 }
 

@@ -91,7 +91,7 @@ int main(int argc, char **argv)
     if (!example)
         return list_examples();
     weft_log_set_sink(print_line, NULL);
-    weft_log_threshold = WEFT_LOG_DEBUG;
+    weft_log_set_level("", WEFT_LOG_DEBUG);
     if ((error = weft_reactor_new(&reactor))) {
         fprintf(stderr, "no reactor: %s\n", weft_error_get_message(error));
         weft_error_unref(error);
