@@ -183,8 +183,10 @@ $(OUT)/obj/llhttp/%.o: $(LLHTTP)/%.c $(OUT)/flags | dependencies
 	$Q$(CC) $(HTTP_CPPFLAGS) -std=gnu11 $(CFLAGS) $(addprefix -fsanitize=,$(SANS)) $(filter-out -fanalyzer,$(LIB_CFLAGS)) -w -c -o $@ $<
 $(addprefix $(LLHTTP)/,api.c http.c llhttp.c): | dependencies ;
 
-$(core_OBJ) $(weft_OBJ): private EXTRA = $(LIB_CFLAGS)
-$(http_OBJ): private EXTRA = $(LIB_CFLAGS) $(HTTP_CPPFLAGS)
+# Lines of each room are its own logger's, weft.http of runtime/http/.
+ROOM = -DWEFT_LOG_LOGGER=weft__logger_$(notdir $(<D))
+$(core_OBJ) $(weft_OBJ): private EXTRA = $(LIB_CFLAGS) $(ROOM)
+$(http_OBJ): private EXTRA = $(LIB_CFLAGS) $(ROOM) $(HTTP_CPPFLAGS)
 $(test_OBJ) $(OUT)/obj/tests/planted/planted.o: private EXTRA = $(TEST_CPPFLAGS)
 $(OUT)/obj/bench/%_object.o: private EXTRA = $(LIB_CFLAGS)
 

@@ -200,6 +200,7 @@ static __attribute__((noinline)) void hand_over_escaped(weft_log_record *record)
     escape_controls(escaped, sizeof escaped, record->message);
     record->message = escaped;
     hand_over(record);
+    record->message = record->raw; /* not what ends here */
 }
 
 static bool has_controls(const char *text)
@@ -224,9 +225,14 @@ static void hand_over_message(weft_log_record *record)
 /* Apart, as nearly no context has so many. */
 static __attribute__((noinline)) void hand_over_with_many_fields(weft_log_record *record, weft_context *context)
 {
-    weft_field *fields = weft_alloc(record->field_count * sizeof *fields);
+    size_t room = MAX_FIELDS;
+    weft_field *fields = NULL;
 
-    record->field_count = weft_context_get_fields(context, fields, record->field_count);
+    do {
+        room *= 2;
+        fields = weft_realloc(fields, room * sizeof *fields);
+        record->field_count = weft_context_get_fields(context, fields, room);
+    } while (record->field_count == room);
     record->fields = fields;
     hand_over_message(record);
     weft_free(fields);
@@ -251,7 +257,7 @@ static void make_record(const weft_logger *logger, weft_log_level level, const w
     weft__count(&weft__counts.log_lines[level]);
     if (context)
         record.field_count = weft_context_get_fields(context, fields, MAX_FIELDS);
-    if (record.field_count > MAX_FIELDS)
+    if (record.field_count == MAX_FIELDS) /* there may be more */
         hand_over_with_many_fields(&record, context);
     else
         hand_over_message(&record);

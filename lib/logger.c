@@ -1,9 +1,9 @@
 /* Loggers and their levels.
  *
- * What was set is a list of names with levels, longer than a screen in no program. Each logger that was used holds the level
- * that comes out of it for its own name, so that a line which is not made looks at nothing but that: one load. Whatever
- * changes goes through all loggers again, under one lock. A logger that was not used yet has a level below all others, and so
- * comes here by itself. */
+ * What was set is a list of names with levels, longer than a screen in no program. Each logger that was used holds the
+ * level that comes out of it for its own name, so that a line which is not made looks at nothing but that: one load.
+ * Whatever changes goes through all loggers again, under one lock. A logger that was not used yet has a level below all
+ * others, and so comes here by itself. */
 #include <assert.h>
 #include <pthread.h>
 #include <string.h>
@@ -18,6 +18,7 @@ struct setting {
 };
 
 weft_logger weft_root_logger = {"root", false, WEFT_LOG_INFO, NULL};
+weft_logger weft__logger_lib = WEFT_LOGGER("weft.core");
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct setting *settings;                  /* but the root's */
@@ -210,7 +211,7 @@ weft_error *weft_log_set_levels(const char *text)
         error = weft_error_new(&WEFT_MISUSE, "\"%s\", at character %zu of \"%s\", is no level nor a name=level; levels are "
                                "debug, info, warn, error and off", bad, (size_t)(bad - copy) + 1, text);
     } else {
-        strcpy(copy, text);
+        memcpy(copy, text, strlen(text) + 1);
         pthread_mutex_lock(&lock);
         each_part(copy, true);
         refresh_all();

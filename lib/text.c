@@ -32,7 +32,7 @@ void weft__text_add(struct weft__text *text, const char *format, ...)
         text->length += (size_t)length;
 }
 
-static void add_bytes(struct weft__text *text, const char *bytes, size_t count)
+void weft__text_add_bytes(struct weft__text *text, const char *bytes, size_t count)
 {
     size_t room = room_in(text);
 
@@ -72,7 +72,7 @@ void weft__text_add_visible(struct weft__text *text, const char *string)
 
         while (*string && !is_control((unsigned char)*string))
             string++;
-        add_bytes(text, from, (size_t)(string - from));
+        weft__text_add_bytes(text, from, (size_t)(string - from));
         if (*string)
             weft__text_add(text, "\\x%02x", *string++);
     }
@@ -109,16 +109,28 @@ static const char *add_json_character(struct weft__text *text, const char *s)
     else if (*s == '"' || *s == '\\')
         weft__text_add(text, "\\%c", *s);
     else
-        add_bytes(text, s, length);
+        weft__text_add_bytes(text, s, length);
     return s + (length ? length : 1);
+}
+
+static bool is_plain(unsigned char c)
+{
+    return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
 }
 
 void weft__text_add_json_string(struct weft__text *text, const char *string)
 {
-    add_bytes(text, "\"", 1);
-    while (*string)
-        string = add_json_character(text, string);
-    add_bytes(text, "\"", 1);
+    weft__text_add_bytes(text, "\"", 1);
+    while (*string) {
+        const char *from = string;
+
+        while (is_plain((unsigned char)*string))
+            string++;
+        weft__text_add_bytes(text, from, (size_t)(string - from));
+        if (*string)
+            string = add_json_character(text, string);
+    }
+    weft__text_add_bytes(text, "\"", 1);
 }
 
 void weft__text_add_utf8(struct weft__text *text, const char *string)
@@ -126,7 +138,7 @@ void weft__text_add_utf8(struct weft__text *text, const char *string)
     while (*string) {
         size_t length = character_length((const unsigned char *)string);
 
-        add_bytes(text, length ? string : "\xef\xbf\xbd", length ? length : 3);
+        weft__text_add_bytes(text, length ? string : "\xef\xbf\xbd", length ? length : 3);
         string += length ? length : 1;
     }
 }

@@ -3,7 +3,7 @@
 #ifndef WEFT_LIB_TEXT_H
 #define WEFT_LIB_TEXT_H
 
-#include <weft/base.h>
+#include "lib/internal.h"
 
 struct weft__text {
     char *bytes;   /* ended by NUL as far as they go; borrowed */
@@ -11,17 +11,18 @@ struct weft__text {
     size_t length; /* of the whole, also of what did not fit */
 };
 
-void weft__text_init(struct weft__text *text, char *bytes, size_t size);
+WEFT_INTERNAL void weft__text_init(struct weft__text *text, char *bytes, size_t size);
 
-void weft__text_add(struct weft__text *text, const char *format, ...) WEFT_PRINTF(2, 3);
+WEFT_INTERNAL void weft__text_add_bytes(struct weft__text *text, const char *bytes, size_t count);
+WEFT_INTERNAL void weft__text_add(struct weft__text *text, const char *format, ...) WEFT_PRINTF(2, 3);
 /* "rooms.c:41 wait_for_room" */
 void weft__text_add_place(struct weft__text *text, const weft_place *place);
 /* An instant or a duration, to the microsecond: "12.500000". Its point is a point in every locale. */
 void weft__text_add_seconds(struct weft__text *text, int64_t nanoseconds);
 /* Control characters are written as \xNN, as in log lines: what a peer sent must not end a line. */
-void weft__text_add_visible(struct weft__text *text, const char *string);
+WEFT_INTERNAL void weft__text_add_visible(struct weft__text *text, const char *string);
 /* With its quotes, always valid JSON in UTF-8: each byte that is no part of a character becomes U+FFFD. */
-void weft__text_add_json_string(struct weft__text *text, const char *string);
+WEFT_INTERNAL void weft__text_add_json_string(struct weft__text *text, const char *string);
 
 /* As it is, but always valid UTF-8: each byte that is no part of a character becomes U+FFFD. */
 void weft__text_add_utf8(struct weft__text *text, const char *string);

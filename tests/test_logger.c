@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -158,6 +159,32 @@ Test(logger, text_that_makes_no_sense_is_refused_and_changes_nothing)
     expect_refused("app=", "app=", 1);
     cr_assert_eq(least(&app), WEFT_LOG_INFO);
     cr_assert_eq(least(&weft_root_logger), WEFT_LOG_INFO);
+}
+
+static void with_environment(const char *levels)
+{
+    weft_auto(weft_reactor_free) weft_reactor *reactor = NULL;
+
+    setenv("WEFT_LOG", levels, 1);
+    cr_assert_null(weft_reactor_new(&reactor));
+}
+
+Test(logger, levels_come_from_the_environment_with_the_first_reactor)
+{
+    log_capture();
+    with_environment("error,app.rooms=debug");
+    cr_assert_eq(least(&other), WEFT_LOG_ERROR);
+    cr_assert_eq(least(&rooms), WEFT_LOG_DEBUG);
+    with_environment("debug");
+    cr_assert_eq(least(&other), WEFT_LOG_ERROR, "what the program has set meanwhile stays");
+    cr_assert_eq(log_count(""), 0);
+}
+
+Test(logger, an_environment_that_makes_no_sense_is_told)
+{
+    log_capture();
+    with_environment("loud");
+    cr_assert_eq(log_count("WARN - WEFT_LOG is not heeded: \"loud\", at character 1"), 1);
 }
 
 /* ---- sinks have levels too ---- */

@@ -96,8 +96,8 @@ WEFT_API void weft_logger_log_at(weft_logger *logger, weft_log_level level, cons
 
 /* ---- lines that may come too often -------------------------------------------------------------------------------- */
 
-/* At most `burst` lines at once and `per_second` (not 0, fractions are fine) on average from this place in the source, all threads together;
- * the next one that is made says how many were suppressed. */
+/* At most `burst` lines at once and `per_second` (not 0, fractions are fine) on average from this place in the source,
+ * all threads together; the next one that is made says how many were suppressed. */
 #define weft_logger_limited(logger, level, per_second, burst, ...)                                                  \
     do {                                                                                                            \
         static weft_log_limit weft__limit;                                                                          \

@@ -28,6 +28,7 @@
 #include <weft/live.h>
 #include <weft/lock.h>
 #include <weft/log.h>
+#include <weft/log_sink.h>
 #include <weft/looping_call.h>
 #include <weft/measure.h>
 #include <weft/metrics.h>

@@ -17,6 +17,8 @@
 #include "lib/waits.h"
 #include "runtime/fiber/fiber.h"
 
+weft_logger weft__logger_fiber = WEFT_LOGGER("weft.fiber");
+
 struct weft_group {
     struct weft__scope_keeper keeper; /* first */
     uint32_t references;              /* the fiber that opened it, until it has left it, and others */

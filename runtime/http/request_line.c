@@ -9,6 +9,8 @@
 #include "runtime/http/connection.h"
 #include "runtime/http/request.h"
 
+weft_logger weft__request_log = WEFT_LOGGER("weft.http.requests");
+
 size_t weft__request_body_sent(const struct weft_request *request)
 {
     uint64_t sent = request->connection->output.sent, start = request->answer_end - request->answer_size;
@@ -32,13 +34,14 @@ static __attribute__((noinline)) void print_line(struct weft_request *request, i
     const char *agent = weft_request_header(request, "User-Agent");
     const char *requester = weft__context_own_field(request->context, "requester");
 
-    weft_log_info("%s - %d - {%s} Processed request: %.3fsec/%.3fsec ru=(%.6fsec, %.6fsec) db=(%.3fsec/%.3fsec/%" PRId64 ") "
-                  "%zuB %d%s \"%s %s %s\" \"%s\" [%" PRId64 " dbevts]",
-                  weft__request_host(request), connection->port, requester ? requester : "None",
-                  seconds(request->ended - request->began), seconds(now - request->ended), seconds(usage.user_ns),
-                  seconds(usage.system_ns), seconds(usage.db_wait_ns), seconds(usage.db_ns), usage.db_transactions,
-                  weft__request_body_sent(request), request->status, complete ? "" : "!", weft_request_method(request),
-                  weft__request_uri(request), weft__request_protocol(request), agent ? agent : "-", usage.db_rows);
+    weft_logger_info(&weft__request_log,
+                     "%s - %d - {%s} Processed request: %.3fsec/%.3fsec ru=(%.6fsec, %.6fsec) db=(%.3fsec/%.3fsec/%" PRId64 ") "
+                     "%zuB %d%s \"%s %s %s\" \"%s\" [%" PRId64 " dbevts]",
+                     weft__request_host(request), connection->port, requester ? requester : "None",
+                     seconds(request->ended - request->began), seconds(now - request->ended), seconds(usage.user_ns),
+                     seconds(usage.system_ns), seconds(usage.db_wait_ns), seconds(usage.db_ns), usage.db_transactions,
+                     weft__request_body_sent(request), request->status, complete ? "" : "!", weft_request_method(request),
+                     weft__request_uri(request), weft__request_protocol(request), agent ? agent : "-", usage.db_rows);
 }
 
 void weft__request_line_log(struct weft_request *request, int64_t now)

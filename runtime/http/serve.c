@@ -5,6 +5,8 @@
 
 #include "runtime/http/server.h"
 
+weft_logger weft__logger_http = WEFT_LOGGER("weft.http");
+
 struct service {
     weft_http_server *server;
     weft_deferred *asked_to_stop;

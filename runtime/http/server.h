@@ -58,9 +58,11 @@ struct weft_http_server {
     char read_buffer[WEFT__READ_SIZE]; /* what was read last, of whichever connection: parsed before the next read */
 };
 
+extern weft_logger weft__request_log; /* of the request line */
+
 static inline bool weft__server_logs_lines(const weft_http_server *server)
 {
-    return !server->options.no_request_line && weft_logger_enabled(&WEFT_LOG_LOGGER, WEFT_LOG_INFO);
+    return !server->options.no_request_line && weft_logger_enabled(&weft__request_log, WEFT_LOG_INFO);
 }
 
 /* What time it is, for the request line alone; 0 when there is none, as asking costs more than a short request. */

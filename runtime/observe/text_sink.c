@@ -1,43 +1,34 @@
 /* Log lines as text on stderr, each written by one call, so that lines of several threads do not mix. */
-#include <stdio.h>
-#include <string.h>
-#include <sys/time.h>
-#include <sys/uio.h>
-#include <time.h>
+#include <pthread.h>
+#include <stdlib.h>
 #include <unistd.h>
-#include <weft/log.h>
 #include <weft/reactor.h>
 
-static struct iovec part(const char *text)
+#include "runtime/observe/format.h"
+#include "runtime/observe/output.h"
+
+static struct weft__log_format format;
+
+static void make_format(void)
 {
-    return (struct iovec){(void *)text, strlen(text)};
+    if (weft__log_format_init(&format, WEFT_LOG_FORMAT_SHORT))
+        abort(); /* it is ours */
 }
 
-/* Not dprintf, which cuts what is longer than a page in two. A log that cannot be written is nobody's error. */
-static void write_line(const char *head, const weft_log_record *record)
+/* To whatever stderr is by now. A log that cannot be written is nobody's error. */
+static void text_sink(const weft_log_record *record, void *unused)
 {
-    struct iovec line[] = {part(head), part(record->context), part(" "), part(record->message), part("\n")};
+    struct weft__text line = weft__log_format_line(&format, record, "\n");
 
-    (void)!writev(STDERR_FILENO, line, sizeof line / sizeof *line);
-}
-
-static void text_sink(const weft_log_record *record, void *arg)
-{
-    char head[160];
-    struct timeval now;
-    struct tm calendar;
-    size_t length;
-
-    (void)arg;
-    gettimeofday(&now, NULL);
-    localtime_r(&now.tv_sec, &calendar);
-    length = strftime(head, sizeof head, "%F %T", &calendar);
-    snprintf(head + length, sizeof head - length, ".%03d %-5s ", (int)(now.tv_usec / 1000),
-             weft_log_level_name(record->level));
-    write_line(head, record);
+    (void)unused;
+    (void)!write(STDERR_FILENO, line.bytes, line.length);
 }
 
 void weft_log_to_stderr(void)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    pthread_once(&once, make_format);
+    weft__log_need_clock();
     weft_log_set_sink(text_sink, NULL);
 }
