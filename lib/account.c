@@ -486,13 +486,14 @@ void weft__books_skip(struct weft__books *books)
 static void empty_window(struct weft__books *books)
 {
     for (uint32_t i = 0; i < books->count; i++) {
-        books->table[i]->now.ticks = 0;
+        books->table[i]->now.ticks = books->table[i]->now.allocated = 0;
         books->table[i]->slot = 0;
     }
     for (uint32_t i = 0; i < books->series_count; i++) {
-        books->series[i]->left.ticks = 0;
+        books->series[i]->left = (struct weft__stretch){0};
         books->series[i]->listed = false;
     }
+    books->allocated_mark = *books->allocated;
     reset(books, weft__ticks());
     if (!books->running->slot)
         list(books, books->running);
@@ -547,10 +548,12 @@ void weft__account_end(struct weft__books *books, struct weft__account *account)
     struct weft__account *parent = account->parent;
     struct weft__series *series = account->series;
 
+    if (account->queued) /* by those that will never run */
+        account->now.ready = account->queued = 0;
+    if (!account->slot && account->now.ready && (parent || series)) /* one of its own left the ready queue, and did not run */
+        list(books, account);
     if (!account->slot)
         return;
-    if (account->queued) /* by those that will never run */
-        account->now.ready = 0;
     if (series && has_it_above(account, series))
         series = NULL;
     if (series)

@@ -181,6 +181,8 @@ weft_context *weft_context_set(weft_context *context)
 
 weft_context_block weft_context_block_enter(weft_context *context, bool ends, const weft_place *place)
 {
+    if (context && __builtin_expect(context->thread != weft__thread.number, 0))
+        return (weft_context_block){NULL, refuse_foreign(context), place, ends};
     return (weft_context_block){context, weft_context_set(weft__context_ref(context)), place, ends};
 }
 
@@ -300,8 +302,10 @@ void weft__contexts_say(void)
 
 static void rename_to(weft_context *context, const char *name)
 {
-    weft_free(context->name);
-    context->name = printable_copy(name);
+    char *old = context->name;
+
+    context->name = printable_copy(name); /* before the old one goes: it may be that */
+    weft_free(old);
 }
 
 const char *weft_context_get_name(weft_context *context)
@@ -502,7 +506,7 @@ void weft_context_client_left(weft_context *context)
     if (marks->left)
         return;
     marks->left = true;
-    marks->at_leaving = up_to_now(context);
+    marks->at_leaving = weft_context_get_usage(context);
 }
 
 weft_usage weft_context_get_usage_after_client_left(weft_context *context)

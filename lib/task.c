@@ -416,6 +416,8 @@ static void abandon(struct weft__task *task)
 {
     weft_log_error("the fiber %s did not end when its reactor was freed: it waits at %s:%d %s", task->name,
                    task->place->file, task->place->line, task->place->function);
+    if (weft__task_was_ready(task))
+        weft__context_unqueue(task->context);
     task->state = WEFT__TASK_ABANDONED;
     task->awaited = NULL;
     for (weft_scope *scope = task->scope; scope; scope = scope->parent)

@@ -120,6 +120,7 @@ void weft__totals_leave(void)
 {
     if (weft__thread.live.contexts)
         return;
+    weft__books_close_window(&weft__thread.books); /* what is left to them in it would come to whoever takes them over */
     pthread_mutex_lock(&lock);
     for (size_t i = 0; i < WEFT__TOTALS_CHAINS; i++) {
         for (struct weft__totals *totals = weft__thread.totals[i]; totals; totals = totals->chain)
