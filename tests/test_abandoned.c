@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* Where an abandoned one is looked for by those who look for leaks: it is not to be freed. */
-static weft_deferred *lost[5];
+static weft_deferred *lost[6];
 
 static void in_lost_thread(void *(*fn)(void *))
 {
@@ -182,3 +182,27 @@ Test(abandoned, costs_later_reactors_nothing)
     in_lost_thread(free_many_reactors);
 }
 #endif
+
+/* It was ready to run, and waits for no turn any more. */
+static void *abandon_while_ready(void *unused)
+{
+    weft_deferred *work = pending(), *awaited = weft_deferred_ref(work);
+    weft_context *previous = enter("ready"), *context = weft_context_ref(weft_context_current());
+    int64_t waited;
+
+    lost[5] = weft_drive(wait_once, &awaited);
+    leave(previous);
+    weft_deferred_callback(work, weft_int(1));
+    weft_deferred_unref(work);
+    weft__tasks_abandon();
+    waited = weft_context_get_usage(context).ready_ns;
+    for (int i = 0; i < 1000; i++)
+        cr_assert_eq(weft_context_get_usage(context).ready_ns, waited);
+    weft_context_unref(context);
+    return unused;
+}
+
+Test(abandoned, is_charged_no_wait_in_the_ready_queue)
+{
+    in_lost_thread(abandon_while_ready);
+}

@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "lib/context.h"
+
 /* ---- names ---- */
 
 Test(context, has_the_name_it_was_given)
@@ -164,4 +166,101 @@ Test(context, each_thread_has_its_own_current_one)
     cr_assert_str_eq(log_text(), "INFO worker from the thread\n");
     cr_assert_str_eq(weft_context_get_name(weft_context_current()), "main");
     leave(previous);
+}
+
+/* ---- renaming and fields ---- */
+
+Test(context, may_be_renamed_to_its_own_name)
+{
+    weft_context *context = weft_context_new("first"), *child = weft_context_new_child(context, NULL);
+
+    weft_context_set_field(context, "request", weft_context_get_name(context));
+    cr_assert_str_eq(weft_context_get_name(context), "first");
+    weft_context_set_field(context, "request", weft_context_get_name(context) + 2);
+    cr_assert_str_eq(weft_context_get_field(context, "request"), "rst");
+    cr_assert_str_eq(weft_context_get_name(child), "rst", "which has its parent's name");
+    weft_context_set_field(child, "request", weft_context_get_name(child));
+    weft_context_set_field(context, "request", "other");
+    cr_assert_str_eq(weft_context_get_name(child), "rst", "and now one of its own");
+    weft_context_unref(child);
+    weft_context_unref(context);
+}
+
+Test(context, field_may_be_set_to_its_own_value)
+{
+    weft_context *context = weft_context_new("x");
+
+    weft_context_set_field(context, "a", "value");
+    weft_context_set_field(context, "a", weft_context_get_field(context, "a") + 1);
+    cr_assert_str_eq(weft_context_get_field(context, "a"), "alue");
+    weft_context_unref(context);
+}
+
+static const char *fields_of(weft_context *context, size_t room)
+{
+    weft_field fields[8];
+    size_t count = weft_context_get_fields(context, fields, room);
+
+    for (size_t i = 0; i < count; i++)
+        trace("%s=%s", fields[i].name, fields[i].value);
+    return trace_text();
+}
+
+Test(context, fields_of_parents_are_its_own_until_it_has_others)
+{
+    weft_context *top = weft_context_new("top"), *middle = weft_context_new_child(top, "m");
+    weft_context *below = weft_context_new_child(middle, "b");
+
+    weft_context_set_field(top, "ip", "1");
+    weft_context_set_field(top, "user", "u");
+    cr_assert_str_eq(weft_context_get_field(below, "ip"), "1");
+    weft_context_set_field(middle, "ip", "2");
+    cr_assert_str_eq(weft_context_get_field(below, "ip"), "2");
+    cr_assert_str_eq(weft_context_get_field(top, "ip"), "1");
+    cr_assert_str_eq(fields_of(below, 8), "ip=2 user=u");
+    cr_assert_str_eq(fields_of(below, 1), "ip=2", "no more than there is room for");
+    cr_assert_str_eq(fields_of(below, 0), "");
+    weft_context_set_field(middle, "ip", NULL);
+    cr_assert_str_eq(weft_context_get_field(below, "ip"), "1", "what was hidden is seen again");
+    weft_context_set_field(middle, "ip", NULL);
+    weft_context_set_field(top, "ip", NULL);
+    cr_assert_null(weft_context_get_field(below, "ip"));
+    cr_assert_str_eq(fields_of(below, 8), "user=u");
+    weft_context_unref(top);
+    weft_context_unref(middle);
+    cr_assert_str_eq(weft_context_get_field(below, "user"), "u", "parents live as long as their children");
+    weft_context_unref(below);
+}
+
+struct source {
+    struct weft__field_source source; /* first */
+    const char *method;
+};
+
+static size_t list_method(const struct weft__field_source *source, weft_field *out, size_t room)
+{
+    cr_assert_geq(room, 2);
+    out[0] = (weft_field){"method", ((const struct source *)source)->method};
+    out[1] = (weft_field){"url", "/"};
+    return 2;
+}
+
+Test(context, fields_of_a_source_are_found_when_asked_for_and_kept_when_it_goes)
+{
+    struct source source = {{list_method}, "GET"};
+    weft_context *context = weft_context_new("x"), *child = weft_context_new_child(context, NULL);
+
+    context->source = &source.source;
+    weft_context_set_field(context, "url", "/own");
+    cr_assert_str_eq(weft_context_get_field(child, "method"), "GET");
+    source.method = "PUT";
+    cr_assert_str_eq(fields_of(child, 8), "url=/own method=PUT");
+    weft__context_forget_source(context);
+    source.method = "gone";
+    cr_assert_str_eq(fields_of(child, 8), "url=/own method=PUT", "the child still holds it");
+    weft_context_unref(child);
+    context->source = &source.source;
+    weft__context_forget_source(context);
+    cr_assert_str_eq(weft_context_get_field(context, "method"), "PUT", "of the first time: nobody else holds it now");
+    weft_context_unref(context);
 }
