@@ -11,7 +11,24 @@ const struct weft__family weft__block_family = {"weft_block", "measured blocks",
 const struct weft__family weft__process_family = {"weft_background_process", "background processes", {"name"}};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t forking_arranged = PTHREAD_ONCE_INIT;
 static struct weft__totals *kinds; /* the first of each, the newest kind first */
+
+/* A child made by fork has none of the other threads, and would wait for ever for one that held it. */
+static void hold(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+static void let_go(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+static void arrange_forking(void)
+{
+    pthread_atfork(hold, let_go, let_go);
+}
 
 /* ---- finding ---- */
 
@@ -91,6 +108,7 @@ static struct weft__totals *get_slowly(const struct weft__family *family, const 
     struct weft__totals **chain = chain_of(key), *totals;
 
     weft__thread_arrange_leaving();
+    pthread_once(&forking_arranged, arrange_forking);
     pthread_mutex_lock(&lock);
     totals = take(family, labels);
     totals->owned = true;

@@ -430,3 +430,37 @@ Test(slow_accounting, balances_over_ten_thousand_requests_and_each_is_right, .ti
     assert_books_balance(10000, 1, 0.05);
 }
 #endif
+
+/* ---- short work ---- */
+
+/* In a window of its own or with others, on a processor that others want too. */
+static void spin_thousand_times(void)
+{
+    weft_context *beside = weft_context_new("beside");
+
+    for (int i = 0; i < 1000; i++) {
+        weft_context *context = weft_context_new("x");
+
+        weft_preserve_context(beside)
+            spin_until(cpu_clock() + i % 20 * US);
+        weft_preserve_context(context)
+            spin_until(cpu_clock() + 300 * US);
+        weft_preserve_context(beside)
+            spin_until(cpu_clock() + i % 7 * US);
+        cr_assert_geq(used(context), 200 * US, "%ld µs instead of 300, the %dth time", (long)(used(context) / US), i);
+        weft_context_unref(context);
+    }
+    weft_context_unref(beside);
+}
+
+Test(accounting, l12_spinning_for_300_microseconds_is_never_read_as_nothing, .timeout = 120)
+{
+    pid_t spinner, waker;
+
+    share_a_processor();
+    spinner = fork_other(spin_on);
+    waker = fork_other(wake_for_a_moment);
+    spin_thousand_times();
+    end_other(spinner);
+    end_other(waker);
+}
