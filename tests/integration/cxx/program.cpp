@@ -153,6 +153,47 @@ void use_errors()
     std::printf("attic: %d\n", weft_failed(check(&empty)) != nullptr);
 }
 
+// ---- contexts
+
+void print_current(const char *when)
+{
+    weft_usage usage = weft_context_get_usage(weft_context_current());
+
+    std::printf("%s: in %s, rows %d\n", when, weft_context_get_name(weft_context_current()), static_cast<int>(usage.db_rows));
+}
+
+void throw_inside()
+{
+    weft_with_context(request, weft_context_new("GET-1")) {
+        weft_usage rows{};
+
+        weft_context_set_field(request, "requester", "@a:b");
+        rows.db_rows = 2;
+        weft_with_context(block, weft_context_new_child(request, "block"))
+            weft_context_charge(block, &rows);
+        print_current("in a block");
+        weft_preserve_context(nullptr)
+            throw 1;
+    }
+}
+
+void use_contexts()
+{
+    for (int i = 0; i < 2; i++) {
+        weft_with_context(context, weft_context_new_numbered("round", static_cast<uint64_t>(i))) {
+            if (i)
+                break;
+            continue;
+        }
+        print_current("left");
+    }
+    try {
+        throw_inside();
+    } catch (int) {
+        print_current("thrown out");
+    }
+}
+
 // ---- fibers
 
 weft_result make_room(void *name)
@@ -220,6 +261,7 @@ int main()
     use_deferreds();
     use_the_rest_of_the_core();
     use_errors();
+    use_contexts();
     if ((error = weft_reactor_new(&reactor)))
         return EXIT_FAILURE;
     use_fibers(reactor);
