@@ -171,7 +171,7 @@ static bool same_labels(const weft_metric_options *a, const weft_metric_options 
     if (count != count_labels(b))
         return false;
     for (size_t i = 0; i < count; i++) {
-        if (strcmp(a->labels[i], b->labels[i]))
+        if (strcmp(a->labels[i], b->labels[i]) != 0)
             return false;
     }
     return true;
@@ -224,7 +224,7 @@ static weft_error *declare(weft_metric **out, const weft_metric_options *options
     weft_metric **link = find(options->name), *there = *link;
     const char *differs;
 
-    if (!there || strcmp(there->options.name, options->name)) {
+    if (!there || strcmp(there->options.name, options->name) != 0) {
         *out = metric_new(options, place);
         (*out)->next = there;
         *link = *out;

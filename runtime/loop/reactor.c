@@ -419,7 +419,6 @@ weft_reactor *weft_reactor_free(weft_reactor *reactor)
         weft__tasks_abandon();
     if (reactor->forget_fibers)
         reactor->forget_fibers();
-    reactor->stack_use = NULL;
     weft__ready_shuffle(&weft__thread.ready, 0);
     leave_run(reactor, callers);
     weft_deferred_report_unhandled();
