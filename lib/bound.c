@@ -1,4 +1,4 @@
-/* Bound deferreds are few, and the others should not carry a pointer for them: the thread keeps a table of their contexts. */
+/* Bound deferreds are few, and the others should not carry a pointer for them: a table of the thread has their contexts. */
 #include "lib/bound.h"
 #include "lib/context.h"
 #include "lib/uthash.h"

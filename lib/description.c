@@ -44,8 +44,8 @@ static __attribute__((noinline)) weft_description *registered(weft_description *
     counted = add(description, &first);
     pthread_mutex_unlock(&lock);
     if (first)
-        weft_log_error("misuse: the description %s at %s:%d is also one at %s:%d: both are counted as that", description->name,
-                       description->file, description->line, first->file, first->line);
+        weft_log_error("misuse: the description %s at %s:%d is also one at %s:%d: both are counted as that",
+                       description->name, description->file, description->line, first->file, first->line);
     return counted;
 }
 

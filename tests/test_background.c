@@ -1,5 +1,5 @@
-/* Background work: L17, L18, B1 and B2 of Synapse's rules, as weft keeps them. What they mean for log contexts is shown along
- * the source document in test_log_contexts.c. */
+/* Background work: L17, L18, B1 and B2 of Synapse's rules, as weft keeps them. What they mean for log contexts is shown
+ * along the source document in test_log_contexts.c. */
 #include "tests/support/fibers.h"
 #include "tests/support/test.h"
 

@@ -70,7 +70,8 @@ Test(log_contexts, g01_each_line_of_interleaved_requests_has_its_own_requests_na
         weft_result_drop(run_until(ends[i]));
     cr_assert_str_eq(log_text(),
                      "INFO GET-1 GET-1: step 0\nINFO GET-2 GET-2: step 0\nINFO - nobody's\n"
-                     "INFO GET-2 GET-2: step 1\nINFO GET-1 GET-1: step 1\nINFO GET-2 GET-2: step 2\nINFO GET-1 GET-1: step 2\n"
+                     "INFO GET-2 GET-2: step 1\nINFO GET-1 GET-1: step 1\n"
+                     "INFO GET-2 GET-2: step 2\nINFO GET-1 GET-1: step 2\n"
                      "INFO GET-2 GET-2: finished\nINFO GET-1 GET-1: finished\n");
     end();
 }
@@ -265,7 +266,8 @@ static bool compiles(const char *statement)
     snprintf(command, sizeof command,
              "printf '%%s\\n' '#include <weft/weft.h>' 'weft_result fn(void *arg); weft_deferred *get(void);' "
              "'void forgets(weft_description *d); void forgets(weft_description *d) { (void)d; %s; }' | "
-             "gcc -Iinclude -Wall -Wextra -Werror -c -o /dev/null -x c - 2>/dev/null", statement); /* it warns when it compiles */
+             "gcc -Iinclude -Wall -Wextra -Werror -c -o /dev/null -x c - 2>/dev/null", /* checking syntax does not warn */
+             statement);
     return system(command) == 0;
 }
 
@@ -299,10 +301,12 @@ Test(log_contexts, g10_a_failure_that_nobody_waited_for_is_reported_with_its_con
     for (int i = 0; i < 2; i++)
         fire(gates[i], weft_ok(NULL));
     run_all();
-    cr_assert_eq(log_count("ERROR GET-1 unhandled error in the deferred made at tests/support/fibers.c"), 1, "%s", log_text());
+    cr_assert_eq(log_count("ERROR GET-1 unhandled error in the deferred made at tests/support/fibers.c"), 1,
+                 "%s", log_text());
     cr_assert_eq(log_count("GET-2"), 0);
     end(); /* the reactor ends, and one is still held and forgotten */
-    cr_assert_eq(log_count("ERROR GET-2 unhandled error in the deferred made at tests/support/fibers.c"), 1, "%s", log_text());
+    cr_assert_eq(log_count("ERROR GET-2 unhandled error in the deferred made at tests/support/fibers.c"), 1,
+                 "%s", log_text());
     weft_deferred_unref(kept);
 }
 
@@ -436,8 +440,8 @@ static weft_deferred *spawn_plainly(struct operation *operation)
 
 Test(log_contexts, g13_who_starts_work_and_does_not_wait_keeps_the_context)
 {
-    cr_assert_str_eq(logged_with(spawn_plainly), "INFO GET-1 complete\nINFO GET-1 step 0\nINFO - between\nINFO GET-1 step 1\n"
-                                                 "INFO - between\n");
+    cr_assert_str_eq(logged_with(spawn_plainly), "INFO GET-1 complete\nINFO GET-1 step 0\nINFO - between\n"
+                                                 "INFO GET-1 step 1\nINFO - between\n");
 }
 
 /* ---- the loop is in none between callbacks ---- */
@@ -819,7 +823,8 @@ Test(log_contexts, g25_a_chain_that_both_ends_drop_ends_in_its_own_context_and_i
     run_all();
     cr_assert_null(weft_context_current());
     cr_assert_str_eq(trace_text(), "other@other clean-up@GET-1");
-    cr_assert_eq(log_count("ERROR GET-1 unhandled error in the deferred made at tests/support/fibers.c"), 1, "%s", log_text());
+    cr_assert_eq(log_count("ERROR GET-1 unhandled error in the deferred made at tests/support/fibers.c"), 1,
+                 "%s", log_text());
     cr_assert_eq(log_count("orphaned: nobody is left who could fire this deferred (tests/support/values.c:"), 1,
                  "where the listener was made: %s", log_text());
     cr_assert_eq(weft_live_counts_get().contexts, 0);

@@ -19,10 +19,10 @@ WEFT_BEGIN
 
 /* ---- part of what the caller does ----------------------------------------------------------------------------------
  *
- * Each returns the deferred of the result, the caller's; who does not want to know unrefs it, and the work goes on. A failure
- * then is logged as unhandled, in the context in which it came about. Waiting for it, or adding callbacks, needs nothing
- * else. `fn` runs at once, in the caller's context; when it comes back in another one, that is logged with its address, in
- * the caller's context, which is put back. */
+ * Each returns the deferred of the result, the caller's; who does not want to know unrefs it, and the work goes on. A
+ * failure then is logged as unhandled, in the context in which it came about. Waiting for it, or adding callbacks, needs
+ * nothing else. `fn` runs at once, in the caller's context; when it comes back in another one, that is logged with its
+ * address, in the caller's context, which is put back. `arg` is borrowed until `fn` returns. */
 
 /* weft_spawn for a function that may be anybody's: in a fiber of its own, in the caller's scope.
  *
@@ -63,8 +63,8 @@ WEFT_API weft_deferred *weft_make_deferred_yieldable(weft_deferred *deferred);
 /* ---- on their own -------------------------------------------------------------------------------------------------- */
 
 /* Starts `fn` at once in a fiber, as a process of its own: in a new context, `NAME-1`, `NAME-2` … of the description's name,
- * which has no parent and ends with it, and outside the caller's scopes. So the caller is charged nothing, and neither a cancel
- * of it nor its end is the process's. The caller's context is kept.
+ * which has no parent and ends with it, and outside the caller's scopes. So the caller is charged nothing, and neither a
+ * cancel of it nor its end is the process's. The caller's context is kept.
  *
  * What `fn` returns the deferred brings. An error does not get so far: it is logged, a cancellation as information, in the
  * process's context, and the result is success with no value. Without a reactor, so also after that was freed, nothing is

@@ -1,5 +1,5 @@
-/* docs/log-contexts.md and docs/examples/log_contexts: the C on the page is the C that is compiled, and each example logs what
- * the page says it does. Up to a number behind ".c:", a line's, so that a comment may grow. */
+/* docs/log-contexts.md and docs/examples/log_contexts: the C on the page is the C that is compiled, and each example logs
+ * what the page says it does. Up to a number behind ".c:", a line's, so that a comment may grow. */
 #include "tests/support/test.h"
 
 #include <stdbool.h>

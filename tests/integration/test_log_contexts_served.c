@@ -1,6 +1,6 @@
 /* Log contexts of requests over real sockets: G1, G9, G13, G16 and G18 of the source documents' features, and N24.
  *
- * Clients give their requests names, which handlers put into their lines. So a line that has another request's label shows. */
+ * Clients give their requests names, which handlers put into their lines. So one that has another's label shows. */
 #include "tests/support/client.h"
 #include "tests/support/server.h"
 #include "tests/support/test.h"
