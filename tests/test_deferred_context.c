@@ -1,6 +1,6 @@
 /* Log contexts of callbacks and cancellers: G8, G20, G22 and G24 of the source documents. */
+#include "tests/support/fibers.h"
 #include "tests/support/test.h"
-#include "tests/support/values.h"
 
 #include <string.h>
 
@@ -279,4 +279,27 @@ Test(deferred_context, g22_a_bound_one_with_an_error_that_nobody_took_is_found_a
     cr_assert_eq(log_count("unhandled error"), 1, "%s", log_text());
     weft_deferred_unref(d);
     cr_assert_eq(log_count("unhandled error"), 1, "and once");
+}
+
+static weft_result wait_shielded(void *deferred)
+{
+    return weft_shield(wait_for, deferred);
+}
+
+/* A deferred says that it is bound by a flag that has another meaning for those of fibers. */
+Test(deferred_context, g22_of_a_shielded_fibers_deferred_is_not_taken_for_that_of_a_bound_one)
+{
+    weft_deferred *gate = pending(), *fiber;
+    weft_context *previous;
+
+    begin();
+    fiber = weft_spawn(wait_shielded, weft_deferred_ref(gate));
+    previous = enter("adder");
+    context_noted(fiber, "callback");
+    leave(previous);
+    weft_deferred_callback(gate, weft_int(1));
+    weft_deferred_unref(gate);
+    trace("result=%s", told(run_until(fiber)));
+    cr_assert_str_eq(trace_text(), "wait=1 callback@adder result=1");
+    end();
 }
