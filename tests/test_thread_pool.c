@@ -665,7 +665,7 @@ Test(thread_pool, a_job_has_as_many_fields_as_its_caller)
 {
     weft_context *previous;
     weft_deferred *deferred;
-    char name[16];
+    char name[32];
 
     begin_pool();
     lines_capture();
