@@ -1,4 +1,6 @@
 /* Bound deferreds are few, and the others should not carry a pointer for them: a table of the thread has their contexts. */
+#include <assert.h>
+
 #include "lib/bound.h"
 #include "lib/context.h"
 #include "lib/uthash.h"
@@ -11,11 +13,13 @@ struct bound {
 
 static __thread struct bound *table;
 
+/* It is there. */
 static struct bound *find(const weft_deferred *deferred)
 {
     struct bound *bound;
 
     HASH_FIND_PTR(table, &deferred, bound);
+    assert(bound);
     return bound;
 }
 

@@ -308,12 +308,21 @@ static void rename_to(weft_context *context, const char *name)
     weft_free(old);
 }
 
+/* Whose name it has: its own, or a parent's. */
+static weft_context *named(weft_context *context)
+{
+    while (!context->name && !context->prefix) {
+        context = weft__context_parent(context);
+        assert(context);
+    }
+    return context;
+}
+
 const char *weft_context_get_name(weft_context *context)
 {
     if (!context)
         return "-";
-    while (!context->name && !context->prefix)
-        context = weft__context_parent(context);
+    context = named(context);
     if (!context->name) {
         size_t size = (size_t)snprintf(NULL, 0, "%s-%" PRIu64, context->prefix, context->number) + 1;
         char *name = weft_alloc(size);

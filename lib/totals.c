@@ -130,7 +130,7 @@ struct weft__totals *weft__totals_get(const struct weft__family *family, const v
 
 struct weft__series *weft__totals_after_end(void)
 {
-    return &weft__totals_get(&weft__after_end_family, &weft__after_end_family, NULL)->series;
+    return &weft__totals_get(&weft__after_end_family, &weft__after_end_family, (const char *const[]){NULL})->series;
 }
 
 /* Those that something is still charged to, on a thread that ends, stay its own for ever. */

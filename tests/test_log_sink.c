@@ -117,8 +117,8 @@ Test(log_format, the_short_one_is_the_usual_one)
 Test(log_format, all_elements_can_be_had)
 {
     char expected[300];
-    const char *text = logged("%(level)|%(level:6)|%(function)|%(process)|%(thread)|%(field:method)|%(field:none)|%%|%(logger)",
-                              say_hello);
+    const char *text = logged("%(level)|%(level:6)|%(function)|%(process)|%(thread)|%(field:method)|%(field:none)|%%|"
+                              "%(logger)", say_hello);
 
     snprintf(expected, sizeof expected, "WARN|WARN  |say_hello|%d|", (int)getpid());
     cr_assert_arr_eq(text, expected, strlen(expected), "%s", text);

@@ -130,7 +130,8 @@ static void expect_told(int debug, int info, int warn)
     int all[3] = {0}, part[3];
 
     for (const char *line = text; (line = strstr(line, beginning)); line++) {
-        cr_assert_eq(sscanf(line + strlen(beginning), "%d DEBUG, %d INFO, %d WARN, 0 ERROR", &part[0], &part[1], &part[2]), 3);
+        cr_assert_eq(sscanf(line + strlen(beginning), "%d DEBUG, %d INFO, %d WARN, 0 ERROR", &part[0], &part[1],
+                            &part[2]), 3);
         for (int i = 0; i < 3; i++)
             all[i] += part[i];
     }
@@ -342,11 +343,6 @@ static void leave_by_exit(void)
     exit(3);
 }
 
-static void leave_by_abort(void)
-{
-    abort();
-}
-
 /* As many as the buffer holds, and the pipe does not. */
 enum { HELD = 5000 };
 
@@ -367,6 +363,11 @@ Test(log_end, an_exit_does_not_wait_for_ever_for_a_reader, .timeout = 60)
 }
 
 #ifndef WEFT_TEST_SANITIZED /* which hear of an abort first */
+static void leave_by_abort(void)
+{
+    abort();
+}
+
 Test(log_end, what_is_held_is_written_before_an_abort)
 {
     int ends[2], status = log_in_child(ends, HELD, leave_by_abort, true);

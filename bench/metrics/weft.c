@@ -1,6 +1,5 @@
 /* What counting costs, beside a read of the counter that times everything else. `size` is not used: operations stand
  * alone. */
-#include <weft/in_flight.h>
 #include <weft/metrics.h>
 
 #include "bench/common/measure.h"
@@ -14,7 +13,6 @@ static const int64_t bounds[] = {
     50000000, 100000000, 500000000, 1000000000, 5000000000, 10000000000,
 };
 static weft_metric *counters, *histograms;
-static weft_in_flight *in_flight;
 
 static void declare(void)
 {
@@ -25,9 +23,6 @@ static void declare(void)
         error = weft_metric_declare(&histograms, (weft_metric_options){
             .kind = WEFT_HISTOGRAM, .unit = WEFT_NANOSECONDS, .name = "bench_seconds", .help = "Observed.",
             .labels = {"which"}, .bounds = bounds, .bound_count = sizeof bounds / sizeof *bounds});
-    if (!error)
-        error = weft_in_flight_declare(&in_flight, (weft_metric_options){
-            .name = "bench_in_flight", .help = "In flight.", .labels = {"which"}});
     check(!error, "a declaration");
 }
 
@@ -73,18 +68,6 @@ static void metric_observe(long operations, long size)
         weft_histogram_observe(histogram, 300000);
 }
 
-static void in_flight_begin_end(long operations, long size)
-{
-    weft_in_flight_series *series = weft_in_flight_get(in_flight, "begin_end");
-    weft_flight flight;
-
-    (void)size;
-    for (long i = 0; i < operations; i++) {
-        weft_flight_begin(&flight, series);
-        weft_flight_end(&flight);
-    }
-}
-
 static void metric_lookup(long operations, long size)
 {
     weft_counter *counter = weft_counter_get(counters, "look up");
@@ -113,7 +96,6 @@ int main(int argc, char **argv)
         {"counter_read", counter_read_alone, 20000000, 1},
         {"metric_inc", metric_inc, 20000000, 1},
         {"metric_observe", metric_observe, 10000000, 1},
-        {"in_flight_begin_end", in_flight_begin_end, 5000000, 1},
         {"metric_lookup", metric_lookup, 1000000, 1},
         {"metric_write_line", metric_write, 500000, 1000},
     };

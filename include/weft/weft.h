@@ -22,7 +22,6 @@
 #include <weft/fiber.h>
 #include <weft/gather.h>
 #include <weft/group.h>
-#include <weft/in_flight.h>
 #include <weft/later.h>
 #include <weft/linearizer.h>
 #include <weft/live.h>
