@@ -133,15 +133,17 @@ static void note_label(void *label)
 
 Test(reactor_handle, r73_a_call_is_made_while_the_reactor_is_there_and_refused_when_it_is_not)
 {
+    char a[] = "a", last[] = "last", late[] = "late"; /* a literal in an assertion would be gone by then */
+
     begin_handle();
-    cr_assert(weft_reactor_handle_call(handle, note_label, (char[]){"a"}));
+    cr_assert(weft_reactor_handle_call(handle, note_label, a));
     cr_assert_str_eq(trace_text(), "");
     settle();
     cr_assert_str_eq(trace_text(), "a");
-    cr_assert(weft_reactor_handle_call(handle, note_label, (char[]){"last"}));
+    cr_assert(weft_reactor_handle_call(handle, note_label, last));
     end();
     cr_assert_str_eq(trace_text(), "last", "made when it was freed");
-    cr_assert_not(weft_reactor_handle_call(handle, note_label, (char[]){"late"}));
+    cr_assert_not(weft_reactor_handle_call(handle, note_label, late));
     handle = weft_reactor_handle_unref(handle);
     cr_assert_str_eq(trace_text(), "");
 }
