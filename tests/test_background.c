@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 /* The name of the current context. */
 static const char *here(void)
@@ -399,30 +400,95 @@ Test(background, b1_the_context_of_a_process_goes_when_it_ends)
     end();
 }
 
-static weft_result leave_another_running(void *deferred)
+static weft_result sleep_long(void *unused)
 {
-    weft_deferred_unref(weft_run_in_background(wait_and_say_where, deferred));
+    (void)unused;
+    return weft_sleep(1000);
+}
+
+/* As often as it takes until that is seen: it is where a window of the books begins. */
+static weft_result linger(void *unused)
+{
+    for (int i = 0; i < 10000 && !weft_context_faults_get().used_after_end; i++)
+        weft_result_drop(weft_sleep(0));
+    return weft_ok(unused);
+}
+
+static weft_result leave_another_running(void *unused)
+{
+    weft_deferred_unref(weft_run_in_background(linger, unused));
     return weft_ok(NULL);
 }
 
 Test(background, b1_what_a_process_leaves_running_is_said_to_use_its_context_after_its_end)
 {
-    weft_deferred *gate = pending();
+    begin();
+    log_capture();
+    weft_deferred_unref(weft_run_as_background_process(&cleanup, leave_another_running, NULL));
+    cr_assert_eq(weft_context_faults_get().used_after_end, 0);
+    run_all();
+    settle();
+    cr_assert_eq(weft_context_faults_get().used_after_end, 1);
+    cr_assert_eq(log_count("WARN cleanup-1 the context cleanup-1 is used after its end, by the fiber linger"), 1, "%s",
+                 log_text());
+    end();
+}
+
+static weft_result go_astray_and_fail(void *unused)
+{
+    (void)unused;
+    go_astray();
+    return broken();
+}
+
+Test(background, b1_a_process_that_comes_back_in_another_context_fails_in_its_own)
+{
+    begin();
+    log_capture();
+    weft_deferred_unref(weft_run_as_background_process(&cleanup, go_astray_and_fail, NULL));
+    cr_assert(logged_address_of((const void *)go_astray_and_fail), "%s", log_text());
+    cr_assert_eq(log_count("ERROR cleanup-1 the background process cleanup failed: broken"), 1, "%s", log_text());
+    end();
+}
+
+Test(background, b1_what_a_process_adopts_is_still_the_process)
+{
+    weft_deferred *gate = pending(), *work;
 
     begin();
     log_capture();
-    weft_deferred_unref(weft_run_as_background_process(&cleanup, leave_another_running, weft_deferred_ref(gate)));
-    settle();
-    cr_assert_eq(weft_context_faults_get().used_after_end, 0);
-    weft_deferred_callback(gate, weft_ok(NULL));
+    work = weft_run_as_background_process(&cleanup, adopt, weft_deferred_ref(gate));
+    expect_counts(&cleanup, 1, 1);
+    weft_deferred_errback(gate, weft_error_new(&BROKEN, "it broke"));
     weft_deferred_unref(gate);
-    run_all();
-    cr_assert_eq(weft_context_faults_get().used_after_end, 1);
-    cr_assert_eq(log_count("WARN cleanup-1 the context cleanup-1 is used after its end, by the fiber wait_and_say_where"), 1,
-                 "%s", log_text());
-    cr_assert_str_eq(trace_text(), "began@cleanup-1 ended@cleanup-1");
+    trace("result=%s", told(run_until(work)));
+    cr_assert_str_eq(trace_text(), "result=nil");
+    cr_assert_eq(log_count("ERROR cleanup-1 the background process cleanup failed: broken"), 1, "%s", log_text());
+    expect_counts(&cleanup, 1, 0);
     end();
 }
+
+#ifndef WEFT_TEST_SANITIZED /* which reserve terabytes of addresses for themselves */
+Test(background, b1_a_process_for_which_there_is_no_stack_has_failed_as_any_other)
+{
+    weft_auto(weft_deferred_unref) weft_deferred *never = pending();
+    struct rlimit before, none;
+
+    begin();
+    log_capture();
+    weft_deferred_unref(weft_run_as_background_process(&cleanup, wait_for, weft_deferred_ref(never))); /* has the only one */
+    cr_assert_eq(getrlimit(RLIMIT_AS, &before), 0);
+    none = (struct rlimit){1, before.rlim_max};
+    cr_assert_eq(setrlimit(RLIMIT_AS, &none), 0);
+    for (int i = 0; i < 1000 && !log_count("ERROR cleanup-"); i++)
+        weft_deferred_unref(weft_run_as_background_process(&cleanup, sleep_long, NULL));
+    cr_assert_eq(setrlimit(RLIMIT_AS, &before), 0);
+    cr_assert_eq(log_count("the background process cleanup failed: os_error"), 1, "%s", log_text());
+    cr_assert_eq(weft_description_get_counts(&cleanup).in_flight, weft_live_counts_get().fibers);
+    end();
+    expect_counts(&cleanup, weft_description_get_counts(&cleanup).started, 0);
+}
+#endif
 
 Test(background, b1_an_error_is_logged_in_the_context_of_the_process_and_comes_out_as_nothing)
 {
