@@ -474,13 +474,19 @@ void weft__books_settle(struct weft__books *books, struct weft__account *account
     give(books, account, 0, books->mark);
 }
 
-void weft__books_skip(struct weft__books *books)
+/* ---- around a poll ---- */
+
+void weft__books_before_poll(struct weft__books *books)
 {
-    if (!WEFT__ACCOUNTING)
-        return;
-    weft__preemption_await(&books->preemption);
-    books->window_began = books->mark = weft__ticks();
-    give_none(books, cpu_clock() - books->closed_at);
+    weft__books_switch(books, &books->none, NULL, false, false);
+}
+
+/* One that found work at once is a stretch like any other. One that took longer has slept, which not every kernel marks. */
+void weft__books_after_poll(struct weft__books *books, struct weft__account *account)
+{
+    if (weft__books_ticks(books) - books->mark > books->window_length / 16)
+        weft__preemption_suppose(&books->preemption);
+    weft__books_switch(books, account, NULL, false, false);
 }
 
 static void empty_window(struct weft__books *books)

@@ -6,9 +6,9 @@
  * among the accounts that ran in the window, in proportion to their ticks. Nothing is lost or counted twice: after each
  * close, contexts plus none is what the CPU clock says.
  *
- * A window is closed before and after each poll, when somebody asks, when its table is full, at the first change after
- * about 100 µs, and at the first change after the thread was preempted, which the kernel marks (lib/preemption.h): ticks that
- * were somebody else's are taken off the stretch in which that happened, and off no other.
+ * A window is closed when somebody asks, when its table is full, at the first change after about 100 µs, and at the first
+ * change after the thread was preempted, which the kernel marks (lib/preemption.h), or has slept in a poll: ticks that were
+ * somebody else's are taken off the stretch in which that happened, and off no other. A poll is a stretch of none.
  *
  * The same sample of the counter says since when a task waits in the ready queue, and until when: an account only knows the
  * sum of the second less that of the first. Bytes are counted by jemalloc, whose count is read beside the counter.
@@ -103,8 +103,9 @@ WEFT_INTERNAL void weft__books_open(struct weft__books *books);
 WEFT_INTERNAL void weft__books_close_window(struct weft__books *books);
 /* Up to the mark, where a stretch of `last` has ended, whose ticks it has been given. */
 WEFT_INTERNAL void weft__books_close_at_mark(struct weft__books *books, struct weft__account *last, uint64_t stretch);
-/* Charges what the CPU clock says has passed since the last close to none: what a poll cost, however long it slept. */
-WEFT_INTERNAL void weft__books_skip(struct weft__books *books);
+/* What a poll costs, however long it sleeps, is charged to none. `account` runs on after it. */
+WEFT_INTERNAL void weft__books_before_poll(struct weft__books *books);
+WEFT_INTERNAL void weft__books_after_poll(struct weft__books *books, struct weft__account *account);
 /* For the rest of the window it is in the table. `runs`: in whom it has been entered, NULL where that is not known. */
 WEFT_INTERNAL void weft__books_enlist(struct weft__books *books, struct weft__account *account,
                                       const struct weft__task *runs);

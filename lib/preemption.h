@@ -28,6 +28,12 @@ static inline bool weft__preempted(const struct weft__preemption *preemption)
     return !__atomic_load_n(preemption->mark, __ATOMIC_RELAXED);
 }
 
+/* As if it had been. */
+static inline void weft__preemption_suppose(struct weft__preemption *preemption)
+{
+    __atomic_store_n(preemption->mark, 0, __ATOMIC_RELAXED);
+}
+
 static inline void weft__preemption_await(struct weft__preemption *preemption)
 {
     __atomic_store_n(preemption->mark, preemption->sequence, __ATOMIC_RELAXED);

@@ -6,10 +6,11 @@
 #include "tests/support/values.h"
 
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "lib/account.h"
+#include "lib/thread.h"
 
 static const int64_t US = 1000, MS = 1000 * 1000;
 
@@ -442,6 +443,45 @@ static void spin_without_context(weft_timer *timer, void *unused)
     (void)timer, (void)unused;
     spin(10 * MS);
     weft_reactor_stop(reactor);
+}
+
+/* As on kernels that do not mark it: what is asleep counts ticks all the same. */
+Test(accounting, charges_nobody_for_short_sleeps_in_polls_that_no_kernel_marks)
+{
+    struct weft__books *books = &weft__thread.books;
+    weft_context *context = weft_context_new("sleeper");
+    int64_t spun = 0;
+
+    weft_accounts_get();
+    books->preemption.mark = &books->preemption.unmarked;
+    prctl(PR_SET_TIMERSLACK, 1);
+    for (int i = 0; i < 1000; i++) {
+        spun += spin_in(context, 20 * US);
+        weft__books_before_poll(books);
+        nanosleep(&(struct timespec){0, 30 * US}, NULL);
+        weft__books_after_poll(books, &books->none);
+    }
+    assert_near(used(context), spun, 5);
+    assert_books_balance();
+    weft_context_unref(context);
+}
+
+/* Of so many, one is not preempted. */
+Test(accounting, reads_no_clock_for_a_poll_that_finds_work_at_once)
+{
+    struct weft__books *books = &weft__thread.books;
+    bool closed = true;
+
+    for (int i = 0; i < 1000 && closed; i++) {
+        int64_t closed_at;
+
+        weft_accounts_get();
+        closed_at = books->closed_at;
+        weft__books_before_poll(books);
+        weft__books_after_poll(books, &books->none);
+        closed = books->closed_at != closed_at;
+    }
+    cr_assert(!closed);
 }
 
 Test(accounting, charges_what_the_reactors_own_callbacks_spend_to_none)

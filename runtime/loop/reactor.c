@@ -1,7 +1,7 @@
 /* The reactor: one libev loop per thread.
  *
- * A turn drains the ready queue, then lets libev poll and call back. libev tells us right before and right after the poll:
- * there the books of CPU time are closed, so that sleeping is charged to nobody, and the clock is read once for the turn. */
+ * A turn drains the ready queue, then lets libev poll and call back. libev tells us right before and right after the poll,
+ * which is charged to no context as far as it does not sleep; after it the clock is read once for the turn. */
 #include <assert.h>
 #include <errno.h>
 #include <ev.h>
@@ -109,7 +109,7 @@ static void before_poll(struct ev_loop *loop) EV_NOEXCEPT
 
     weft__contexts_look();
     turn_ends(reactor);
-    weft__books_close_window(&weft__thread.books);
+    weft__books_before_poll(&weft__thread.books);
     weft__watch_rest(&reactor->watch);
 }
 
@@ -118,7 +118,7 @@ static void after_poll(struct ev_loop *loop) EV_NOEXCEPT
     weft_reactor *reactor = ev_userdata(loop);
 
     weft__watch_work(&reactor->watch);
-    weft__books_skip(&weft__thread.books);
+    weft__books_after_poll(&weft__thread.books, weft__account_of(weft__thread.context));
     reactor->clock.recent = reactor->published->turn_began = monotonic();
 }
 
