@@ -1,6 +1,7 @@
 /* The limit: what changing contexts, and counting, must cost. A change is a read of the time stamp counter, whose difference
- * is added to what ran; a context is an object from a free list; a log line is known already and written by one call. All of
- * it in one file, so that calls vanish. No names, no parents, no references, no checks of any kind. Not a library: a floor. */
+ * is added to what ran; a context is an object from a free list; a log line is known already and written by one call. All
+ * of it in one file, so that calls vanish. No names, no parents, no references, no checks of any kind. Not a library: a
+ * floor. */
 #include <fcntl.h>
 #include <x86intrin.h>
 
@@ -101,16 +102,41 @@ static void log_disabled(long operations, long size)
     check(!made, "the number of lines");
 }
 
-static void log_text(long operations, long size)
+static void write_lines(long operations, const char *line, size_t length)
 {
     int fd = open("/dev/null", O_WRONLY);
     long written = 0;
 
+    for (long i = 0; i < operations; i++)
+        written += write(fd, line, length);
+    check(written == operations * (long)length, "the number of bytes written");
+    close(fd);
+}
+
+static void log_text(long operations, long size)
+{
+    (void)size;
+    write_lines(operations, LINE_TEXT, sizeof LINE_TEXT - 1);
+}
+
+static void log_json(long operations, long size)
+{
+    (void)size;
+    write_lines(operations, LINE_JSON, sizeof LINE_JSON - 1);
+}
+
+/* ---- counting ---- */
+
+static volatile uint64_t counter;
+
+static void metric_inc(long operations, long size)
+{
+    uint64_t before = counter;
+
     (void)size;
     for (long i = 0; i < operations; i++)
-        written += write(fd, LINE_TEXT, sizeof LINE_TEXT - 1);
-    check(written == operations * (long)(sizeof LINE_TEXT - 1), "the number of bytes written");
-    close(fd);
+        counter++;
+    check(counter - before == (uint64_t)operations, "the count");
 }
 
 static const struct row rows[] = {
@@ -119,6 +145,8 @@ static const struct row rows[] = {
     {"own_context", own_context, 2000000, 1},
     {"log_disabled", log_disabled, 20000000, 1},
     {"log_text", log_text, 500000, 1},
+    {"log_json", log_json, 500000, 1},
+    {"metric_inc", metric_inc, 20000000, 1},
 };
 
 int main(int argc, char **argv)

@@ -8,6 +8,11 @@
 #define LINE_CONTEXT "GET"
 #define LINE_NUMBER 42
 
-#define LINE_TEXT "2026-03-01 12:00:00.250 INFO  GET-42 " LINE_MESSAGE "\n"
+/* Times are as long as the clock's. */
+#define LINE_TEXT_TIME "2026-03-01 12:00:00.250"
+#define LINE_TEXT LINE_TEXT_TIME " INFO  GET-42 " LINE_MESSAGE "\n"
+#define LINE_JSON_HEAD "{\"log\": \"" LINE_MESSAGE "\", \"namespace\": \"root\", \"level\": \"INFO\", \"time\": "
+#define LINE_JSON_TAIL ", \"request\": \"GET-42\"}\n"
+#define LINE_JSON LINE_JSON_HEAD "1772366400.250" LINE_JSON_TAIL
 
 #endif

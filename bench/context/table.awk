@@ -5,7 +5,8 @@
 # and is told of how many `rounds`, and which `counter` counted the instructions.
 
 BEGIN {
-    split("change set_and_back yield child child_suffix with_context spawn spawn_with_context log_disabled log_text", names, " ")
+    split("change set_and_back yield child child_suffix with_context spawn spawn_with_context log_disabled log_text " \
+        "log_json metric_inc", names, " ")
     split("limit getrusage", peers, " ")
 
     # What is to be reached: weft / peer at most.
@@ -16,7 +17,8 @@ BEGIN {
     }
     least_throughput = 0.98
     # From slabs.
-    split("change set_and_back yield child with_context spawn spawn_with_context log_disabled", from_slabs, " ")
+    split("change set_and_back yield child with_context spawn spawn_with_context log_disabled metric_inc", \
+        from_slabs, " ")
     for (i in from_slabs)
         allocates_nothing[from_slabs[i]] = 1
 }
@@ -38,7 +40,7 @@ $1 == "http" && ++seen[$2, $3] == 2 {
     add("http " $2, "ns", cpu)
 }
 
-# Whose row a row of the table is, for one of the peers: a yield and a block are changes, a context of one's own is an object.
+# The row of a peer that a row of the table is compared with: a yield is a change, a context of one's own is an object.
 function source(name, program) {
     if (program == "weft")
         return name

@@ -160,38 +160,108 @@ static void log_disabled(long operations, long size)
         weft_log_debug(LINE_FORMAT, LINE_ARGUMENTS);
 }
 
-static void redirect_stderr(int fd)
+/* One line into a file, and what the file then has. */
+static void log_one_into(int fd, char *text, size_t size)
 {
-    check(dup2(fd, STDERR_FILENO) >= 0, "a descriptor");
-}
-
-/* What a line is like in a file that stands for stderr. */
-static void check_text(int fd)
-{
-    char text[256] = "";
+    ssize_t length;
 
     weft_log_info(LINE_FORMAT, LINE_ARGUMENTS);
-    check(pread(fd, text, sizeof text - 1, 0) == sizeof LINE_TEXT - 1, "the length of a line");
-    check(!strcmp(text + strlen("2026-03-01 12:00:00.250"), LINE_TEXT + strlen("2026-03-01 12:00:00.250")), "a line");
+    length = pread(fd, text, size - 1, 0);
+    check(length >= 0, "a line");
+    text[length] = '\0';
 }
 
-static void log_text(long operations, long size)
+static bool begins(const char *text, const char *with)
 {
-    weft_context *previous = weft_context_set(weft_context_new_numbered(LINE_CONTEXT, LINE_NUMBER));
-    int kept = dup(STDERR_FILENO), file = memfd_create("log", 0), nowhere = open("/dev/null", O_WRONLY);
+    return !strncmp(text, with, strlen(with));
+}
 
-    (void)size;
-    redirect_stderr(file);
-    check_text(file);
-    redirect_stderr(nowhere);
+static bool ends(const char *text, const char *with)
+{
+    return strlen(text) >= strlen(with) && !strcmp(text + strlen(text) - strlen(with), with);
+}
+
+static void log_lines(long operations)
+{
     for (long i = 0; i < operations; i++)
         weft_log_info(LINE_FORMAT, LINE_ARGUMENTS);
-    redirect_stderr(kept);
+}
+
+static weft_context *enter_request(void)
+{
+    return weft_context_set(weft_context_new_numbered(LINE_CONTEXT, LINE_NUMBER));
+}
+
+/* As a reactor has it set up: whoever logs writes to stderr, which leads nowhere. */
+static void log_text(long operations, long size)
+{
+    weft_context *previous = enter_request();
+    int kept = dup(STDERR_FILENO), file = memfd_create("log", 0), nowhere = open("/dev/null", O_WRONLY);
+    char line[256];
+
+    (void)size;
+    dup2(file, STDERR_FILENO);
+    log_one_into(file, line, sizeof line);
+    dup2(nowhere, STDERR_FILENO);
+    log_lines(operations);
+    dup2(kept, STDERR_FILENO);
+    check(strlen(line) == sizeof LINE_TEXT - 1 && ends(line, LINE_TEXT + strlen(LINE_TEXT_TIME)), "a line of text");
     close(kept);
     close(file);
     close(nowhere);
     weft_context_unref(weft_context_set(previous));
     check_none_left();
+}
+
+static weft_log_sink *add_json_sink(int fd)
+{
+    weft_log_sink_options options = {.format = WEFT_LOG_JSON, .direct = true};
+    weft_log_sink *sink;
+
+    check(!weft_log_sink_new_descriptor(&sink, fd, options), "a sink");
+    weft_log_set_sink(NULL, NULL);
+    weft_log_add_sink(sink);
+    return sink;
+}
+
+/* The same with JSON. */
+static void log_json(long operations, long size)
+{
+    weft_context *previous = enter_request();
+    int file = memfd_create("log", 0), nowhere = open("/dev/null", O_WRONLY);
+    weft_log_sink *sink = add_json_sink(file);
+    char line[256];
+
+    (void)size;
+    log_one_into(file, line, sizeof line);
+    weft_log_sink_free(sink);
+    sink = add_json_sink(nowhere);
+    log_lines(operations);
+    weft_log_sink_free(sink);
+    weft_log_to_stderr();
+    check(begins(line, LINE_JSON_HEAD) && ends(line, LINE_JSON_TAIL), "a line of JSON");
+    check(strlen(line) == sizeof LINE_JSON - 1, "its length");
+    close(file);
+    close(nowhere);
+    weft_context_unref(weft_context_set(previous));
+    check_none_left();
+}
+
+/* ---- counting ---- */
+
+static void metric_inc(long operations, long size)
+{
+    weft_metric *metric;
+    weft_counter *counter;
+    uint64_t before;
+
+    (void)size;
+    check(!weft_metric_declare(&metric, (weft_metric_options){.name = "bench_total", .help = "Counted."}), "a metric");
+    counter = weft_counter_get(metric);
+    before = weft_counter_value(counter);
+    for (long i = 0; i < operations; i++)
+        weft_counter_add(counter, 1);
+    check(weft_counter_value(counter) - before == (uint64_t)operations, "the count");
 }
 
 static const struct row rows[] = {
@@ -205,6 +275,8 @@ static const struct row rows[] = {
     {"spawn", spawn, 1000000, 1},
     {"log_disabled", log_disabled, 20000000, 1},
     {"log_text", log_text, 200000, 1},
+    {"log_json", log_json, 200000, 1},
+    {"metric_inc", metric_inc, 20000000, 1},
 };
 
 int main(int argc, char **argv)
