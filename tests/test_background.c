@@ -400,12 +400,6 @@ Test(background, b1_the_context_of_a_process_goes_when_it_ends)
     end();
 }
 
-static weft_result sleep_long(void *unused)
-{
-    (void)unused;
-    return weft_sleep(1000);
-}
-
 /* As often as it takes until that is seen: it is where a window of the books begins. */
 static weft_result linger(void *unused)
 {
@@ -469,6 +463,12 @@ Test(background, b1_what_a_process_adopts_is_still_the_process)
 }
 
 #ifndef WEFT_TEST_SANITIZED /* which reserve terabytes of addresses for themselves */
+static weft_result sleep_long(void *unused)
+{
+    (void)unused;
+    return weft_sleep(1000);
+}
+
 Test(background, b1_a_process_for_which_there_is_no_stack_has_failed_as_any_other)
 {
     weft_auto(weft_deferred_unref) weft_deferred *never = pending();

@@ -156,7 +156,7 @@ Test(log_contexts, g18_a_request_that_gathers_what_runs_in_its_background_has_on
     expect_label(server, "ann", "has finished", label);
     cr_assert_eq(count_log_lines(server, " ann takes step [12]$"), 4);
     for (int step = 1; step <= 2; step++) {
-        char pattern[64];
+        char pattern[128];
 
         snprintf(pattern, sizeof pattern, " INFO  %s ann takes step %d$", label, step);
         cr_assert_eq(count_log_lines(server, pattern), 2);
