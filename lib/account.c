@@ -442,8 +442,6 @@ void weft__books_close_at_mark(struct weft__books *books, struct weft__account *
     divide(books, passed, now);
     books->closed_at += passed;
     reset(books, now);
-    if (!books->running->slot)
-        list(books, books->running);
 }
 
 void weft__books_close_window(struct weft__books *books)
@@ -466,6 +464,8 @@ void weft__books_close_window(struct weft__books *books)
     last->now.allocated += *books->allocated - books->allocated_mark;
     books->allocated_mark = *books->allocated;
     weft__books_close_at_mark(books, last, stretch);
+    if (!last->slot)
+        list(books, last);
 }
 
 void weft__books_settle(struct weft__books *books, struct weft__account *account)

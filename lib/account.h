@@ -101,7 +101,8 @@ WEFT_INTERNAL uint64_t weft__clock_ticks(void); /* where it may not: monotonic n
 WEFT_INTERNAL void weft__books_open(struct weft__books *books);
 /* Settles all accounts up to now. */
 WEFT_INTERNAL void weft__books_close_window(struct weft__books *books);
-/* Up to the mark, where a stretch of `last` has ended, whose ticks it has been given. */
+/* Up to the mark, where a stretch of `last` has ended, whose ticks it has been given. Who runs now is in no table after
+ * that. */
 WEFT_INTERNAL void weft__books_close_at_mark(struct weft__books *books, struct weft__account *last, uint64_t stretch);
 /* What a poll costs, however long it sleeps, is charged to none. `account` runs on after it. */
 WEFT_INTERNAL void weft__books_before_poll(struct weft__books *books);

@@ -246,6 +246,8 @@ void weft_context_end(weft_context *context)
     mark_end(marks_of(context), context);
     context->account.ended = true;
     context->account.series = weft__totals_after_end();
+    if (context->account.slot) /* it runs: once it has been left, entering it again is to be noticed */
+        weft__preemption_suppose(&weft__thread.books.preemption);
 }
 
 bool weft_context_has_ended(const weft_context *context)

@@ -707,6 +707,14 @@ static inline void fire(weft_deferred *d, weft_result result, const weft_place *
     run_if_ready(d);
 }
 
+void weft__deferred_fail_in(weft_deferred *d, weft_result failure, weft_context *context, const weft_place *place)
+{
+    settle(d, failure, place);
+    weft_context_unref(d->fired.failed_in);
+    d->fired.failed_in = context;
+    run_if_ready(d);
+}
+
 static weft_error *already_called(const weft_deferred *d, const weft_place *place)
 {
     return weft_error_new_at(&WEFT_ALREADY_CALLED, place, "this deferred, made at %s:%d %s, was already fired at %s:%d %s",

@@ -64,6 +64,10 @@ struct weft_deferred {
     const weft_place *made_at;
 };
 
+/* Fires it, which is pending and held, with a failure that came about in `context`, as whoever reports it is to know; nobody
+ * enters that. Takes both. Runs callbacks. */
+void weft__deferred_fail_in(weft_deferred *d, weft_result failure, weft_context *context, const weft_place *place);
+
 /* For weft's own parts: adds `fn`, for both kinds of result, to run in the context of whoever fires; at once when there is a
  * result. Costs no reference to a context. */
 WEFT_INTERNAL void weft__deferred_attach(weft_deferred *deferred, weft_callback_fn *fn, void *arg);

@@ -28,24 +28,14 @@ void weft__task_make_deferred(struct weft__task *task, const weft_place *place)
         task->deferred->flags |= WEFT__SHIELDED;
 }
 
-/* A failure came about in the task's own context, as whoever reports it is to know. */
-static void fire_failure(weft_deferred *deferred, weft_result failure, weft_context *context)
-{
-    weft_context *previous = weft__context_swap(context);
-
-    weft_deferred_callback(deferred, failure);
-    weft_deferred_unref(deferred);
-    weft_context_unref(weft__context_swap(previous));
-}
-
 void weft__task_fire(weft_deferred *deferred, weft_result result, weft_context *context)
 {
     if (weft_failed(result)) {
-        fire_failure(deferred, result, context);
-        return;
+        weft__deferred_fail_in(deferred, result, context, WEFT_HERE);
+    } else {
+        weft_context_unref(context);
+        weft_deferred_callback(deferred, result);
     }
-    weft_context_unref(context);
-    weft_deferred_callback(deferred, result);
     weft_deferred_unref(deferred);
 }
 

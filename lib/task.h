@@ -78,7 +78,7 @@ static inline void weft__task_ending(struct weft__task *task);
 static inline void weft__task_end(struct weft__task *task);
 /* Its deferred, so that somebody can be given one. A cancel of that goes to what the task waits for. */
 WEFT_INTERNAL void weft__task_make_deferred(struct weft__task *task, const weft_place *place);
-/* It has ended, with `result`: fires its deferred, in its context if it failed. Takes all three. Runs callbacks. */
+/* It has ended, with `result`: fires its deferred. A failure came about in its context. Takes all three. Runs callbacks. */
 WEFT_INTERNAL void weft__task_fire(weft_deferred *deferred, weft_result result, weft_context *context);
 
 /* ---- waiting ---- */

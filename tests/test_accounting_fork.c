@@ -234,7 +234,7 @@ Test(accounting_fork, l08_a_daemon_serves_with_books_opened_before_it_was_one)
 
 /* ---- totals ---- */
 
-static const struct weft__family family = {"fork_test", {"label"}};
+static const struct weft__family family = {"fork_test", "tests", {"label"}};
 
 static void find(const struct weft__totals_sum *sum, void *usage)
 {

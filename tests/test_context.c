@@ -1,5 +1,6 @@
 /* Log contexts: names, references, and which one is current. What they cost is in test_accounting.c, how they follow
  * callbacks in test_deferred_context.c, and fibers in test_fiber.c. */
+#include "tests/support/fibers.h"
 #include "tests/support/test.h"
 #include "tests/support/values.h"
 
@@ -263,4 +264,62 @@ Test(context, fields_of_a_source_are_found_when_asked_for_and_kept_when_it_goes)
     weft__context_forget_source(context);
     cr_assert_str_eq(weft_context_get_field(context, "method"), "PUT", "of the first time: nobody else holds it now");
     weft_context_unref(context);
+}
+
+static int late_lines(void)
+{
+    return log_count("is used after its end");
+}
+
+/* Also when it was the current one at its end, and nothing closes a window in between. */
+Test(context, one_that_ended_while_it_was_current_is_noticed_when_it_is_entered_again)
+{
+    weft_context *context = weft_context_new("GET-1");
+    weft_context *previous;
+
+    log_capture();
+    for (int round = 0; round < 3; round++) {
+        previous = weft_context_set(weft_context_ref(context));
+        weft_context_end(context);
+        weft_context_unref(weft_context_set(previous));
+        cr_assert_eq(late_lines(), round ? 1 : 0);
+        previous = weft_context_set(weft_context_ref(context));
+        weft_context_unref(weft_context_set(previous));
+        weft_context_unref(weft_context_set(NULL));
+        cr_assert_eq(late_lines(), 1);
+    }
+    weft_context_unref(context);
+}
+
+static weft_result fail_after(void *deferred)
+{
+    WEFT_TRY(weft_await(deferred));
+    return broken();
+}
+
+static weft_result end_it(weft_result result, void *context)
+{
+    weft_context_end(context);
+    weft_result_drop(result);
+    return weft_ok(NULL);
+}
+
+/* Whoever is told of a failure may end the context in which it came about: nobody has entered that again. */
+Test(context, one_whose_fiber_fails_may_end_with_that)
+{
+    log_capture();
+    begin();
+    for (int i = 0; i < 100; i++) {
+        weft_context *context = weft_context_new("GET-1"), *previous = weft_context_set(weft_context_ref(context));
+        weft_deferred *gate = pending(), *fiber = weft_spawn(fail_after, weft_deferred_ref(gate));
+
+        weft_context_unref(weft_context_set(previous));
+        weft_deferred_unref(weft_deferred_add_both(fiber, end_it, context));
+        weft_deferred_callback(gate, weft_ok(NULL));
+        weft_deferred_unref(gate);
+        settle();
+        weft_context_unref(context);
+    }
+    end();
+    cr_assert_eq(late_lines(), 0);
 }

@@ -421,6 +421,7 @@ weft_reactor *weft_reactor_free(weft_reactor *reactor)
         reactor->forget_fibers();
     weft__ready_shuffle(&weft__thread.ready, 0);
     leave_run(reactor, callers);
+    weft__contexts_look();
     weft_deferred_report_unhandled();
     (void)weft__watch_set_limit(&reactor->watch, 0);
     current = NULL;

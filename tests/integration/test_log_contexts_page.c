@@ -107,7 +107,7 @@ static void forget_lines(char *text)
     char *out = text;
 
     for (const char *in = text; *in;) {
-        bool number = in >= text + 3 && !strncmp(in - 3, ".c:", 3);
+        bool number = out >= text + 3 && !strncmp(out - 3, ".c:", 3);
 
         while (number && is_digit(*in))
             in++;
