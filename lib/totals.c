@@ -158,14 +158,20 @@ static int64_t monotonic(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+/* None of these is seen before the change that it belongs to has begun. */
 static void grow(int64_t *sum, int64_t more)
 {
-    __atomic_store_n(sum, *sum + more, __ATOMIC_RELAXED);
+    __atomic_store_n(sum, *sum + more, __ATOMIC_RELEASE);
 }
 
 static void note_oldest(struct weft__totals *totals)
 {
-    __atomic_store_n(&totals->oldest_ns, totals->first ? totals->first->began_ns : 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&totals->oldest_ns, totals->first ? totals->first->began_ns : 0, __ATOMIC_RELEASE);
+}
+
+static void change_begins_or_ends(struct weft__totals *totals)
+{
+    __atomic_store_n(&totals->changes, totals->changes + 1, __ATOMIC_RELEASE);
 }
 
 void weft__flight_begin(struct weft__flight *flight, struct weft__totals *totals)
@@ -176,14 +182,17 @@ void weft__flight_begin(struct weft__flight *flight, struct weft__totals *totals
     else
         totals->first = flight;
     totals->last = flight;
+    change_begins_or_ends(totals);
     grow(&totals->started, 1);
     grow(&totals->in_flight_since_ns, flight->began_ns);
     note_oldest(totals);
+    change_begins_or_ends(totals);
 }
 
 void weft__flight_end(struct weft__flight *flight)
 {
     struct weft__totals *totals = flight->totals;
+    int64_t took;
 
     if (!totals)
         return;
@@ -196,10 +205,13 @@ void weft__flight_end(struct weft__flight *flight)
     else
         totals->last = flight->older;
     flight->totals = NULL;
+    took = monotonic() - flight->began_ns;
+    change_begins_or_ends(totals);
     grow(&totals->ended, 1);
-    grow(&totals->wall_ns, monotonic() - flight->began_ns);
+    grow(&totals->wall_ns, took);
     grow(&totals->in_flight_since_ns, -flight->began_ns);
     note_oldest(totals);
+    change_begins_or_ends(totals);
 }
 
 /* ---- summing up ---- */
@@ -220,18 +232,49 @@ static void add_usage(weft_usage *sum, const weft_usage *usage)
     weft__usage_add(sum, &read);
 }
 
+/* Of one thread, at one moment. */
+struct flights {
+    int64_t started;
+    int64_t ended;
+    int64_t wall_ns;
+    int64_t since_ns;
+    int64_t oldest_ns;
+};
+
+static int64_t read_of_moment(const int64_t *sum)
+{
+    return __atomic_load_n(sum, __ATOMIC_ACQUIRE);
+}
+
+/* Again when they change meanwhile. Their thread may lose its processor in a change: in the end what is there must do. */
+static struct flights read_flights(const struct weft__totals *totals)
+{
+    struct flights flights;
+    uint64_t changes;
+    int patience = 100000;
+
+    do {
+        changes = __atomic_load_n(&totals->changes, __ATOMIC_ACQUIRE);
+        flights = (struct flights){
+            read_of_moment(&totals->started), read_of_moment(&totals->ended), read_of_moment(&totals->wall_ns),
+            read_of_moment(&totals->in_flight_since_ns), read_of_moment(&totals->oldest_ns),
+        };
+    } while ((changes % 2 || changes != __atomic_load_n(&totals->changes, __ATOMIC_RELAXED)) && --patience);
+    return flights;
+}
+
 static void add(struct weft__totals_sum *sum, const struct weft__totals *totals, int64_t now)
 {
-    int64_t started = read_one(&totals->started), in_flight = started - read_one(&totals->ended);
-    int64_t oldest = read_one(&totals->oldest_ns);
+    struct flights flights = read_flights(totals);
+    int64_t in_flight = flights.started - flights.ended, ages = in_flight * now - flights.since_ns;
 
     add_usage(&sum->usage, &totals->series.usage);
-    sum->started += started;
+    sum->started += flights.started;
     sum->in_flight += in_flight;
-    sum->wall_ns += read_one(&totals->wall_ns);
-    sum->ages_ns += in_flight * now - read_one(&totals->in_flight_since_ns);
-    if (oldest && now - oldest > sum->oldest_ns)
-        sum->oldest_ns = now - oldest;
+    sum->wall_ns += flights.wall_ns;
+    sum->ages_ns += ages > 0 ? ages : 0; /* some may have begun since */
+    if (flights.oldest_ns && now - flights.oldest_ns > sum->oldest_ns)
+        sum->oldest_ns = now - flights.oldest_ns;
 }
 
 static struct weft__totals_sum sum_of(const struct weft__totals *totals, int64_t now)

@@ -27,7 +27,8 @@ struct weft__totals {
     struct weft__totals *chain; /* of the same thread */
     bool owned;                 /* by a thread that lives; under the lock */
 
-    /* Written by their thread, read by others. */
+    /* Written by their thread, read by others: all as they were at one moment, while `changes` is even and stays the same. */
+    uint64_t changes;
     int64_t started;
     int64_t ended;
     int64_t wall_ns;            /* of those that have ended */

@@ -339,7 +339,7 @@ static void assert_each_near(const struct run *run, double most)
 
     for (int i = 0; i < run->count; i++)
         requests = add_error(errors, requests, run->requests[i].used, &run->requests[i].work);
-    cr_assert_gt(requests, run->count / 2);
+    cr_assert_gt(requests, run->count / 10);
     assert_errors(errors, requests, "requests", most);
     for (int i = 0; i < run->count; i++)
         children = add_error(errors, children, run->requests[i].used_by_child, &run->requests[i].childs);
@@ -409,7 +409,7 @@ static void assert_books_balance(int count, double exponent, double most)
     pthread_join(other.thread, NULL);
     end();
     cr_assert_gt(other.calls, 0);
-    if (weft__thread.books.preemption.mark != &weft__thread.books.preemption.unmarked)
+    if (most < 1 && weft__thread.books.preemption.mark != &weft__thread.books.preemption.unmarked)
         assert_each_near(&run, most);
     weft_free(run.requests);
 }

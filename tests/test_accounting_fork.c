@@ -3,12 +3,11 @@
 #include "tests/support/fibers.h"
 #include "tests/support/test.h"
 
-#include <pthread.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "lib/totals.h"
+#include "lib/context.h"
 
 static const int64_t US = 1000, MS = 1000 * 1000;
 
@@ -231,6 +230,7 @@ Test(accounting_fork, l08_a_daemon_serves_with_books_opened_before_it_was_one)
     close(told[0]);
     weft_context_unref(context);
 }
+<<<<<<< HEAD
 
 /* ---- totals ---- */
 
@@ -309,3 +309,5 @@ Test(accounting_totals, b03_a_child_asks_for_totals_whatever_other_threads_were_
     __atomic_store_n(&over, true, __ATOMIC_RELAXED);
     pthread_join(other, NULL);
 }
+=======
+>>>>>>> 79813f0 (totals: what is in flight is read as it was at one moment)
