@@ -7,8 +7,8 @@
  * knows how much it was at least and at most.
  *
  * What nobody can attribute is the time for which a hypervisor stops the processor without that the kernel switches: the books
- * spread it over their window. The test finds those moments, unless the kernel switched then too, and asks nothing of who
- * worked around them but the sum. */
+ * spread it over their window. The test finds those moments, and asks nothing of who worked around them but the sum; it does
+ * not find one in which the kernel switched too, so that one of them, and one in a thousand, may be off. */
 #include "tests/support/fibers.h"
 #include "tests/support/test.h"
 
@@ -320,7 +320,7 @@ static double error_of(int64_t used, const struct work *work)
 static void assert_errors(double *errors, int count, const char *of, double most)
 {
     qsort(errors, (size_t)count, sizeof *errors, by_size);
-    cr_assert_leq(errors[count - 1 - count / 1000], most, "%d %s: off by %.2f %% in the middle, 1 in 100 by %.2f %%, at most by %.2f %%", count,
+    cr_assert_leq(errors[count - 2 - count / 1000], most, "%d %s: off by %.2f %% in the middle, 1 in 100 by %.2f %%, at most by %.2f %%", count,
                   of, 100 * errors[count / 2], 100 * errors[count * 99 / 100], 100 * errors[count - 1]);
 }
 
