@@ -68,7 +68,7 @@ struct weft__totals_sum {
 };
 
 /* Calls `fn` for each set of labels of the family (NULL: of all) that there ever was. From any thread; what other threads do
- * at that moment may be missing. */
+ * at that moment may be missing, and up to 100 µs of what they did before they fell asleep in a poll. */
 WEFT_INTERNAL void weft__totals_each(const struct weft__family *family,
                                      void (*fn)(const struct weft__totals_sum *sum, void *arg), void *arg);
 
