@@ -8,6 +8,7 @@
 #define WEFT_WEFT_H
 
 #include <weft/background.h>
+#include <weft/background_queue.h>
 #include <weft/base.h>
 #include <weft/cancellation.h>
 #include <weft/clock.h>
