@@ -10,6 +10,7 @@
 #include <weft/background.h>
 #include <weft/background_queue.h>
 #include <weft/base.h>
+#include <weft/batching_queue.h>
 #include <weft/cancellation.h>
 #include <weft/clock.h>
 #include <weft/condition.h>
