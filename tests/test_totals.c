@@ -29,7 +29,7 @@ static void spin_in(weft_context *context, int64_t ns)
     }
 }
 
-static const struct weft__family family = {"totals_test", {"label"}};
+static const struct weft__family family = {.prefix = "totals_test", .whose = "tests", .labels = {"label"}};
 
 static void find(const struct weft__totals_sum *sum, void *usage)
 {
