@@ -1,6 +1,7 @@
 /* Totals: found by a key in a small table of the thread's; all of the process in lists, one for each kind, that only grow: so
  * they are read without a lock. */
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 #include <time.h>
 
@@ -246,27 +247,33 @@ static int64_t read_of_moment(const int64_t *sum)
     return __atomic_load_n(sum, __ATOMIC_ACQUIRE);
 }
 
-/* Again when they change meanwhile. Their thread may lose its processor in a change: in the end what is there must do. */
+/* Again when they change meanwhile. Their thread may have lost its processor in a change, so it is let run. If it never goes on,
+ * as in a child made by fork, what is there must do, without ages. */
 static struct flights read_flights(const struct weft__totals *totals)
 {
     struct flights flights;
     uint64_t changes;
-    int patience = 100000;
+    int patience = 1000;
 
     do {
+        if (patience < 1000)
+            sched_yield();
         changes = __atomic_load_n(&totals->changes, __ATOMIC_ACQUIRE);
         flights = (struct flights){
             read_of_moment(&totals->started), read_of_moment(&totals->ended), read_of_moment(&totals->wall_ns),
             read_of_moment(&totals->in_flight_since_ns), read_of_moment(&totals->oldest_ns),
         };
     } while ((changes % 2 || changes != __atomic_load_n(&totals->changes, __ATOMIC_RELAXED)) && --patience);
+    if (!patience)
+        flights.since_ns = INT64_MAX;
     return flights;
 }
 
 static void add(struct weft__totals_sum *sum, const struct weft__totals *totals, int64_t now)
 {
     struct flights flights = read_flights(totals);
-    int64_t in_flight = flights.started - flights.ended, ages = in_flight * now - flights.since_ns;
+    int64_t in_flight = flights.started - flights.ended;
+    int64_t ages = flights.since_ns == INT64_MAX ? 0 : in_flight * now - flights.since_ns;
 
     add_usage(&sum->usage, &totals->series.usage);
     sum->started += flights.started;
