@@ -112,7 +112,7 @@ Test(accounting, charges_a_context_for_what_it_spends)
     weft_context_unref(context);
 }
 
-Test(accounting, counts_up_to_now_while_the_context_runs)
+Test(accounting, l10_counts_up_to_now_while_the_context_runs)
 {
     weft_context *previous = enter("x");
     int64_t first, second;
