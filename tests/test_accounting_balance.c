@@ -18,6 +18,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -73,6 +74,7 @@ static pid_t fork_other(void (*body)(void))
 
     if (child)
         return child;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody spinning */
     for (;;)
         body();
 }
