@@ -9,8 +9,8 @@
 #include <sys/rseq.h>
 
 /* Where the program finds an older glibc than its header was of, there are neither. */
-extern const ptrdiff_t __rseq_offset __attribute__((weak));
-extern const unsigned __rseq_size __attribute__((weak));
+#pragma weak __rseq_offset
+#pragma weak __rseq_size
 
 /* The kernel's struct rseq_cs, and the signature that it wants to see before the place to go to. It is of no length. */
 struct sequence {

@@ -50,7 +50,7 @@ static size_t count_labels(const struct weft__family *family)
 static bool same_labels(const struct weft__totals *totals, const char *const labels[])
 {
     for (size_t i = 0; i < count_labels(totals->family); i++) {
-        if (strcmp(totals->labels[i], labels[i]) != 0)
+        if (!labels[i] || strcmp(totals->labels[i], labels[i]) != 0)
             return false;
     }
     return true;
@@ -131,7 +131,7 @@ struct weft__totals *weft__totals_get(const struct weft__family *family, const v
 
 struct weft__series *weft__totals_after_end(void)
 {
-    return &weft__totals_get(&weft__after_end_family, &weft__after_end_family, (const char *const[]){NULL})->series;
+    return &weft__totals_get(&weft__after_end_family, &weft__after_end_family, weft__after_end_family.labels)->series;
 }
 
 /* Those that something is still charged to, on a thread that ends, stay its own for ever. */
