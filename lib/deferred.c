@@ -679,7 +679,9 @@ void weft__deferred_consume(weft_deferred *d, weft_callback_fn *fn, void *arg)
 
 /* ---- firing ---- */
 
-static __attribute__((noinline)) void fire_slowly(weft_deferred *d, weft_result result, const weft_place *place)
+/* A failure came about in `context`, which is taken; &any_context: in the current one. */
+static __attribute__((noinline)) void fire_slowly(weft_deferred *d, weft_result result, weft_context *context,
+                                                  const weft_place *place)
 {
     weft_deferred *asker = d->flags & WEFT__FOLLOWS ? d->followed.asker : NULL;
     weft_error *unheard = asker ? weft_deferred_get_cancellation(d) : NULL;
@@ -688,6 +690,10 @@ static __attribute__((noinline)) void fire_slowly(weft_deferred *d, weft_result 
         weft_error_ref(unheard);
     weft_deferred_ref(d); /* what is let go of, a canceller's argument or a reason, may let go of it */
     settle(d, result, place);
+    if (context != &any_context) {
+        weft_context_unref(d->fired.failed_in);
+        d->fired.failed_in = context;
+    }
     run_if_ready(d);
     weft_deferred_unref(d);
     /* A task has ended before a wait that its waiter's cancel could have come out of. The waiter is ready now, or still parked,
@@ -700,7 +706,7 @@ static __attribute__((noinline)) void fire_slowly(weft_deferred *d, weft_result 
 static inline void fire(weft_deferred *d, weft_result result, const weft_place *place)
 {
     if (__builtin_expect(d->flags & (WEFT__OWNING | WEFT__ASKED), 0)) {
-        fire_slowly(d, result, place);
+        fire_slowly(d, result, &any_context, place);
         return;
     }
     settle(d, result, place);
@@ -709,10 +715,7 @@ static inline void fire(weft_deferred *d, weft_result result, const weft_place *
 
 void weft__deferred_fail_in(weft_deferred *d, weft_result failure, weft_context *context, const weft_place *place)
 {
-    settle(d, failure, place);
-    weft_context_unref(d->fired.failed_in);
-    d->fired.failed_in = context;
-    run_if_ready(d);
+    fire_slowly(d, failure, context, place);
 }
 
 static weft_error *already_called(const weft_deferred *d, const weft_place *place)
