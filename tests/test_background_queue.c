@@ -3,6 +3,7 @@
 #include "tests/support/fibers.h"
 #include "tests/support/test.h"
 
+#include <string.h>
 #include <sys/resource.h>
 
 static weft_description sending = WEFT_DESCRIPTION("sending");
@@ -526,6 +527,29 @@ Test(background_queue, a17_errors_and_deferreds_are_no_items_and_without_a_react
     weft_background_queue_free(queue);
 }
 
+Test(background_queue, a17_an_item_that_is_cancelled_or_fails_is_dropped_too)
+{
+    struct value first = {.name = "first"}, second = {.name = "second"};
+    weft_deferred *gate = stoppable(cancel_done, "canceller"), *failed = done(broken());
+    weft_background_queue *cancelled = weft_background_queue_new(&sending, say_drops, gate, usual);
+    weft_background_queue *failing = weft_background_queue_new(&sending, say_drops, failed, usual);
+
+    begin();
+    log_capture();
+    cr_assert_null(weft_background_queue_add(cancelled, value_of(&first)));
+    cr_assert_null(weft_background_queue_add(failing, value_of(&second)));
+    settle();
+    cr_assert_eq(second.drops, 1);
+    weft_background_queue_cancel(cancelled);
+    settle();
+    cr_assert_eq(first.drops, 1);
+    weft_background_queue_free(cancelled);
+    weft_background_queue_free(failing);
+    end();
+    weft_deferred_unref(gate);
+    weft_deferred_unref(failed);
+}
+
 #ifndef WEFT_TEST_SANITIZED /* which reserve terabytes of addresses for themselves */
 /* False: qemu-user takes a limit and keeps none. */
 static bool limit_memory(rlim_t bytes)
@@ -692,4 +716,30 @@ Test(background_queue, a17_a_reactor_that_is_freed_ends_consumers_and_what_is_le
     weft_background_queue_free(busy);
     cr_assert_eq(waiting.drops, 1);
     gates_free(&gates);
+}
+
+static weft_result add_at_the_end(void *queue)
+{
+    weft_result result = weft_sleep(1000);
+
+    cr_assert_null(weft_background_queue_add(queue, weft_int(2)));
+    return result;
+}
+
+/* Whichever of the three goes on first. What comes while the program ends may be processed, but by a new consumer. */
+Test(background_queue, a17_an_item_that_comes_when_the_consumer_was_cancelled_is_not_for_that_one)
+{
+    weft_background_queue *queue = weft_background_queue_new(&sending, send, NULL, usual);
+
+    begin();
+    weft_deferred_unref(weft_spawn(add_at_the_end, queue));
+    add(queue, 1);
+    settle();
+    weft_deferred_unref(weft_spawn(add_at_the_end, queue));
+    cr_assert_str_eq(trace_text(), "1@sending-1");
+    log_capture();
+    end();
+    cr_assert_eq(log_count("WARN sending-1 the consumer"), 1, "%s", log_text());
+    cr_assert(!strstr(trace_text(), "@sending-1"));
+    weft_background_queue_free(queue);
 }

@@ -447,13 +447,16 @@ Test(batching_queue, a17_when_the_last_of_a_batch_is_cancelled_so_is_the_run_and
 
     begin();
     a = add(queue, "room", 1, "a");
+    b = add(queue, "room", 0, "left");
+    weft_deferred_cancel(b);
+    forget(b);
     b = add(queue, "room", 2, "b");
     settle();
     c = add(queue, "room", 3, "c");
     log_capture();
     weft_deferred_cancel(b);
     settle();
-    cr_assert_str_eq(trace_text(), "room(1,2) b=!cancelled");
+    cr_assert_str_eq(trace_text(), "left=!cancelled room(1,2) b=!cancelled");
     weft_deferred_cancel_with(a, client_gone());
     settle();
     cr_assert_str_eq(trace_text(), "canceller a=!client_gone gate=!client_gone room(3)");
@@ -613,6 +616,28 @@ Test(batching_queue, a17_an_error_that_nobody_takes_is_logged_in_the_context_of_
     settle();
     cr_assert_eq(log_count("ERROR GET-1 unhandled error"), 1, "%s", log_text());
     cr_assert_eq(log_count(""), 1);
+    weft_batching_queue_free(queue);
+    end();
+}
+
+static weft_result sum_astray(const char *key, void *const *values, size_t count, void *unused)
+{
+    weft_context_unref(weft_context_set(weft_context_new("astray")));
+    return sum(key, values, count, unused);
+}
+
+Test(batching_queue, a17_a_context_that_a_batch_leaves_behind_is_logged)
+{
+    weft_batching_queue *queue = weft_batching_queue_new(&storing, sum_astray, NULL);
+    weft_deferred *a;
+
+    begin();
+    log_capture();
+    a = add(queue, "room", 1, "a");
+    settle();
+    cr_assert_str_eq(trace_text(), "room(1) a=1");
+    cr_assert_eq(log_count("astray"), 1, "%s", log_text());
+    forget(a);
     weft_batching_queue_free(queue);
     end();
 }
@@ -846,6 +871,84 @@ Test(batching_queue, a17_a_batch_for_which_there_is_no_fiber_fails_and_the_next_
     cr_assert_str_eq(trace_text(), "room(1) a=1");
     forget(a);
     weft_batching_queue_free(queue);
+    end();
+}
+
+/* Two are queued behind the batch whose process then finds no fiber for the next one. */
+struct shortage {
+    weft_batching_queue *queue;
+    weft_deferred *b, *c;
+};
+
+static weft_result end_shortage(weft_result result, void *unused)
+{
+    (void)unused;
+    limit_memory(RLIM_INFINITY);
+    return result;
+}
+
+static weft_result cancel_and_add(weft_result result, void *arg)
+{
+    struct shortage *shortage = arg;
+
+    weft_deferred_cancel(shortage->c);
+    weft_deferred_unref(weft_deferred_add_both(add(shortage->queue, "room", 4, "d"), end_shortage, NULL));
+    trace("added");
+    return result;
+}
+
+static weft_result sleep_long(void *unused)
+{
+    (void)unused;
+    return weft_sleep(1000);
+}
+
+static void use_up_stacks(void)
+{
+    bool failed = false;
+
+    limit_memory(1);
+    for (int i = 0; i < 1000 && !failed; i++) {
+        weft_deferred *fiber = weft_spawn(sleep_long, NULL);
+
+        failed = weft_deferred_get_state(fiber) == WEFT_DONE;
+        if (failed)
+            weft_result_drop(weft_deferred_take_result(fiber));
+        weft_deferred_unref(fiber);
+    }
+    cr_assert(failed);
+}
+
+static weft_result begin_shortage(const char *key, void *const *values, size_t count, void *arg)
+{
+    struct shortage *shortage = arg;
+
+    trace_batch(key, values, count);
+    shortage->b = weft_deferred_add_both(add(shortage->queue, "room", 2, "b"), cancel_and_add, shortage);
+    shortage->c = add(shortage->queue, "room", 3, "c");
+    weft_preserve_context(NULL) {
+        use_up_stacks();
+    }
+    return weft_int(1);
+}
+
+Test(batching_queue, a17_without_a_fiber_for_the_next_batch_callbacks_may_cancel_and_add)
+{
+    struct shortage shortage = {.queue = weft_batching_queue_new(&storing, begin_shortage, &shortage)};
+    weft_deferred *a;
+
+    if (!limit_memory((rlim_t)1 << 46))
+        return;
+    begin();
+    log_capture();
+    a = add(shortage.queue, "room", 1, "a");
+    settle();
+    cr_assert_str_eq(trace_text(), "room(1) a=1 b=!busy c=!cancelled added d=!busy");
+    cr_assert_eq(weft_batching_queue_get_keys(shortage.queue), 0);
+    forget(a);
+    forget(shortage.b);
+    forget(shortage.c);
+    weft_batching_queue_free(shortage.queue);
     end();
 }
 #endif

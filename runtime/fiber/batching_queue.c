@@ -181,7 +181,7 @@ static weft_cancel_outcome cancel(weft_deferred *deferred, void *arg)
     if (is_queued(entry)) {
         dequeue(entry);
         entry_free(entry);
-    } else if (!key->wanted && !key->delivering && !key->queue->closed) {
+    } else if (!key->wanted && !key->delivering) {
         weft_deferred_cancel_with(key->process, weft_error_ref(weft_deferred_get_cancellation(deferred)));
     }
     return WEFT_CANCEL_DONE;
