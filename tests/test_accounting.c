@@ -126,6 +126,47 @@ Test(accounting, l10_counts_up_to_now_while_the_context_runs)
     leave(previous);
 }
 
+Test(accounting, l10_counts_for_the_parents_too_while_a_child_runs)
+{
+    weft_context *parent = weft_context_new("x"), *previous = weft_context_set(weft_context_new_child(parent, NULL));
+    int64_t first, second;
+
+    spin(2 * MS);
+    first = used(parent);
+    spin(3 * MS);
+    second = used(parent);
+    cr_assert_geq(first, 2 * MS - SLACK);
+    cr_assert_geq(second - first, 3 * MS - SLACK);
+    leave(previous);
+    weft_context_unref(parent);
+}
+
+/* As it may where a thread moves to another processor: what the counter was said to be lies in its future. */
+Test(accounting, l08_a_counter_that_has_gone_back_takes_nothing_from_anybody)
+{
+    static const uint64_t steps[] = {1000, 1000 * 1000, 1000 * 1000 * 1000};
+    struct weft__books *books = &weft__thread.books;
+    weft_context *contexts[2] = {weft_context_new("x"), weft_context_new("y")};
+
+    spin_in(contexts[1], 20 * US);
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        int64_t before[2] = {used(contexts[0]), used(contexts[1])}, none = used(NULL);
+
+        weft_preserve_context(contexts[0]) {
+            spin(20 * US);
+            books->mark += steps[i];
+            books->window_began += steps[i];
+        }
+        spin_in(contexts[1], 20 * US);
+        for (int n = 0; n < 2; n++)
+            cr_assert_geq(used(contexts[n]), before[n]);
+        cr_assert_geq(used(NULL), none);
+        assert_books_balance();
+    }
+    weft_context_unref(contexts[0]);
+    weft_context_unref(contexts[1]);
+}
+
 /* One that the kernel interrupts in mid-window may lose some of it to its neighbours, never all, and not on average. */
 Test(accounting, never_takes_300_microseconds_for_nothing)
 {

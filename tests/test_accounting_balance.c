@@ -107,12 +107,16 @@ struct other_thread {
     weft_reactor *reactor;
     bool over;
     unsigned calls; /* the reactor's thread's */
+    int64_t clock;  /* CPU time, by the clock, */
+    int64_t booked; /* and by the thread's own books */
 };
 
 static void *work_and_call(void *arg)
 {
     struct other_thread *other = arg;
     weft_context *context = weft_context_new("another thread's");
+    weft_accounts before = weft_accounts_get(), after;
+    int64_t clock = cpu_clock();
 
     while (!__atomic_load_n(&other->over, __ATOMIC_RELAXED)) {
         weft_preserve_context(context)
@@ -120,6 +124,9 @@ static void *work_and_call(void *arg)
         weft_reactor_call_from_thread(other->reactor, called, &other->calls);
         nanosleep(&(struct timespec){0, 1000 * US}, NULL);
     }
+    after = weft_accounts_get();
+    other->clock = cpu_clock() - clock;
+    other->booked = after.contexts_ns - before.contexts_ns + after.none_ns - before.none_ns;
     weft_context_unref(context);
     return NULL;
 }
@@ -411,6 +418,9 @@ static void assert_books_balance(int count, double exponent, double most)
     pthread_join(other.thread, NULL);
     end();
     cr_assert_gt(other.calls, 0);
+    cr_assert_float_eq((double)other.booked / (double)other.clock, 1, 0.01,
+                       "%ld µs on the other thread's books, %ld µs by its clock", (long)(other.booked / US),
+                       (long)(other.clock / US));
     if (most < 1 && weft__thread.books.preemption.mark != &weft__thread.books.preemption.unmarked)
         assert_each_near(&run, most);
     weft_free(run.requests);

@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "lib/context.h"
+
 static const char *here(void)
 {
     return weft_context_get_name(weft_context_current());
@@ -40,12 +42,15 @@ Test(context_rules, l01_a_thread_has_one_current_context_and_begins_in_none)
 
 /* ---- L2: setting ---- */
 
-Test(context_rules, l02_setting_the_current_one_changes_nothing)
+Test(context_rules, l02_setting_the_current_one_reads_no_clock_and_changes_nothing)
 {
     weft_context *context = weft_context_new("GET-1");
+    uint64_t mark;
 
     cr_assert_null(weft_context_set(weft_context_ref(context)));
+    mark = weft__thread.books.mark;
     cr_assert_eq(weft_context_set(weft_context_ref(context)), context);
+    cr_assert_eq(weft__thread.books.mark, mark, "the stretch goes on");
     weft_context_unref(context);
     cr_assert_eq(weft_context_current(), context);
     cr_assert_eq(weft_context_faults_get().left_behind, 0);

@@ -121,6 +121,30 @@ static void end(weft_log_sink *sink, int ends[2])
     close(ends[0]);
 }
 
+/* ---- what was true ---- */
+
+/* It lies in the queue, behind more than the pipe and a piece for it hold, while its context changes and goes. */
+Test(log_slow, l21_a_line_that_is_written_later_has_what_was_true_when_it_was_made)
+{
+    weft_context *previous;
+    weft_log_sink *sink;
+    int ends[2];
+
+    make_pipe(ends);
+    sink = sink_on(ends[1], (weft_log_sink_options){.format = "%(request) %(field:requester) %(level) %(message)"});
+    log_numbers(WEFT_LOG_WARN, 0, 4500);
+    previous = enter("GET-1");
+    weft_context_set_field(weft_context_current(), "requester", "@ann");
+    weft_log_warn("made");
+    weft_context_set_field(weft_context_current(), "request", "GET-2");
+    weft_context_set_field(weft_context_current(), "requester", "@bob");
+    leave(previous);
+    end(sink, ends);
+    cr_assert(strstr(text, "\nGET-1 @ann WARN made\n"), "%s", text + text_length - 200);
+    cr_assert_not(strstr(text, "too slow"), "it was in the queue");
+    forget_text();
+}
+
 /* ---- shedding ---- */
 
 /* All that was dropped is told, in one line or in several: the thread may not have run until the first was shed. */

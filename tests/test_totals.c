@@ -61,7 +61,7 @@ static void use_and_end_in_mid_window(void *unused)
 }
 
 /* One thread after the other takes them over, and each ends with a window open. */
-Test(totals, b03_what_threads_leave_in_their_last_windows_is_counted)
+Test(totals, b3_what_threads_leave_in_their_last_windows_is_counted)
 {
     for (int i = 1; i <= 50; i++) {
         weft_usage usage;
@@ -87,7 +87,7 @@ static void *ask_for_totals(void *unused)
 }
 
 /* Another thread may be in the middle of asking for totals when this one forks. */
-Test(totals, b03_a_child_asks_for_totals_whatever_other_threads_were_doing, .timeout = 60)
+Test(totals, b3_a_child_asks_for_totals_whatever_other_threads_were_doing, .timeout = 60)
 {
     pthread_t other;
 
@@ -135,7 +135,7 @@ static void *begin_and_end(void *unused)
 }
 
 /* What is in flight and since when are two sums: read at two moments, their difference is the age of the machine. */
-Test(totals, b03_what_is_in_flight_is_read_as_it_was_at_one_moment)
+Test(totals, b3_what_is_in_flight_is_read_as_it_was_at_one_moment)
 {
     int64_t started = 0;
     pthread_t other;

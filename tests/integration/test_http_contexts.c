@@ -70,7 +70,7 @@ Test(http_contexts, b5_the_request_line_has_what_was_charged, .timeout = 120)
     probe_stop(probe);
 }
 
-Test(http_contexts, what_is_spent_after_the_client_left_is_told_apart, .timeout = 120)
+Test(http_contexts, l11_what_is_spent_after_the_client_left_is_told_apart, .timeout = 120)
 {
     struct probe *probe = probe_start();
     struct client *client = probe_connect(probe);
@@ -90,7 +90,7 @@ Test(http_contexts, what_is_spent_after_the_client_left_is_told_apart, .timeout 
 }
 
 /* The fiber that was started by the request is named; the fields are still to be had, though the request is gone. */
-Test(http_contexts, work_that_outlives_its_request_is_charged_apart_and_warned_of_once, .timeout = 120)
+Test(http_contexts, l14_the_context_of_a_request_ends_with_it_and_what_outlives_it_is_charged_apart, .timeout = 120)
 {
     struct probe *probe = probe_start();
     struct client *client = probe_connect(probe);

@@ -1,4 +1,4 @@
-/* Log contexts of requests over real sockets: G1, G9, G13, G16 and G18 of the source documents' features, and N24.
+/* Log contexts of requests over real sockets: G1, G9, G16 and G18 of the source documents' features, and N24.
  *
  * Clients give their requests names, which handlers put into their lines. So one that has another's label shows. */
 #include "tests/support/client.h"
