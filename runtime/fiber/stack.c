@@ -156,17 +156,20 @@ static weft_error *find_way(char *low, size_t size)
 
 static weft_error *set_guard(char *low, size_t size)
 {
+    weft_stack_guard way = way_used;
     int code;
 
-    if (way_used == WEFT_GUARD_AUTO)
+    if (way == WEFT_GUARD_AUTO)
         return find_way(low, size);
-    code = ways[way_used].set(low, size);
-    return code ? cannot_guard(way_used, code) : NULL;
+    code = ways[way].set(low, size);
+    return code ? cannot_guard(way, code) : NULL;
 }
 
 const char *weft_fiber_guard(void)
 {
-    return way_used == WEFT_GUARD_AUTO ? "none: no fiber has been started" : ways[way_used].name;
+    weft_stack_guard way = way_used;
+
+    return way == WEFT_GUARD_AUTO ? "none: no fiber has been started" : ways[way].name;
 }
 
 /* ---- words in stacks: read and written behind the back of whoever watches over memory ---- */
