@@ -327,7 +327,8 @@ static inline void give(struct weft__books *books, struct weft__account *account
 
 static void give_series(const struct weft__books *books, struct weft__series *series, double each)
 {
-    struct part part = part_of(books, (int64_t)((double)series->left.ticks * each), series->left.ready, series->left.allocated);
+    const struct weft__stretch *left = &series->left;
+    struct part part = part_of(books, (int64_t)((double)left->ticks * each), left->ready, left->allocated);
 
     series->left = (struct weft__stretch){0};
     series->listed = false;

@@ -193,7 +193,8 @@ static __attribute__((noinline)) void say_left_inside(const weft_context_block *
 
     weft__thread.faults.left_behind++;
     weft_log_error("the block at %s:%d %s was to end in the context %s, and something inside has left %s%s", place->file,
-                   place->line, place->function, weft_context_get_name(block->context), weft__thread.context ? "" : "no context",
+                   place->line, place->function, weft_context_get_name(block->context),
+                   weft__thread.context ? "" : "no context",
                    weft__thread.context ? "this one behind" : " behind");
 }
 
@@ -281,12 +282,12 @@ static void say_late(weft_context *context)
     weft_context *previous = weft__context_swap(context);
 
     if (marks->late_from)
-        weft_log_warn("the context %s is used after its end, by the fiber %s that was started at %s:%d %s: what it uses is counted "
-                      "apart", weft_context_get_name(context), marks->late_in, marks->late_from->file, marks->late_from->line,
+        weft_log_warn("the context %s is used after its end, by the fiber %s that was started at %s:%d %s: what it uses is "
+                      "counted apart", weft_context_get_name(context), marks->late_in, marks->late_from->file, marks->late_from->line,
                       marks->late_from->function);
     else
-        weft_log_warn("the context %s is used after its end, by a callback or a function that has entered it: what it uses is "
-                      "counted apart", weft_context_get_name(context));
+        weft_log_warn("the context %s is used after its end, by a callback or a function that has entered it: what it uses "
+                      "is counted apart", weft_context_get_name(context));
     weft_context_unref(weft__context_swap(previous));
 }
 

@@ -81,7 +81,8 @@ static struct weft__totals *totals_new(const struct weft__family *family, const 
 }
 
 /* Under the lock. `kind` is NULL when this is the first. */
-static struct weft__totals *totals_add(struct weft__totals *kind, const struct weft__family *family, const char *const labels[])
+static struct weft__totals *totals_add(struct weft__totals *kind, const struct weft__family *family,
+                                       const char *const labels[])
 {
     struct weft__totals *totals = totals_new(family, labels);
 
@@ -294,7 +295,8 @@ static struct weft__totals_sum sum_of(const struct weft__totals *totals, int64_t
     return sum;
 }
 
-void weft__totals_each(const struct weft__family *family, void (*fn)(const struct weft__totals_sum *sum, void *arg), void *arg)
+void weft__totals_each(const struct weft__family *family, void (*fn)(const struct weft__totals_sum *sum, void *arg),
+                       void *arg)
 {
     int64_t now = monotonic();
 

@@ -107,9 +107,12 @@ const char *weft__request_uri(struct weft_request *request)
 
 const char *weft__request_host(struct weft_request *request)
 {
-    if (!request->host)
-        request->host = weft__address_print_host(&request->connection->peer, weft__request_keep(request, WEFT__ADDRESS_SIZE));
-    return request->host;
+    char *text;
+
+    if (request->host)
+        return request->host;
+    text = weft__request_keep(request, WEFT__ADDRESS_SIZE);
+    return request->host = weft__address_print_host(&request->connection->peer, text);
 }
 
 const char *weft__request_protocol(struct weft_request *request)
