@@ -182,7 +182,7 @@ Test(line_queue, short_lines_that_run_out_of_entries_are_shed_too)
     take_all();
     cr_assert_leq(taken_length / 2, SIZE / 32);
     cr_assert_geq(taken_length / 2, SIZE / 32 / 2);
-    cr_assert_eq(queue.dropped[WEFT_LOG_WARN] + taken_length / 2, lines);
+    cr_assert_eq(queue.dropped[WEFT_LOG_WARN] + taken_length / 2, (size_t)lines);
     end();
 }
 

@@ -453,7 +453,7 @@ static weft_result ask_loop(void *seconds)
 static void begin_pool(void)
 {
     begin_handle();
-    cr_assert_null(weft_thread_pool_new(&pool, &(weft_thread_pool_options){.lanes = {{"lane", 1}}}));
+    cr_assert_null(weft_thread_pool_new(&pool, &(weft_thread_pool_options){.lanes = {{.name = "lane", .threads = 1}}}));
 }
 
 Test(reactor_handle, a_job_may_ask_its_loop_which_answers_in_the_context_of_whoever_deferred_it)

@@ -227,7 +227,7 @@ Test(reactors, a_job_of_one_that_waits_for_another_goes_on_when_that_stops)
     other.thread = start_thread(run_and_stop, &other);
     gate_await(&other.gate);
     cr_assert_null(weft_reactor_new(&reactor));
-    cr_assert_null(weft_thread_pool_new(&pool, &(weft_thread_pool_options){.lanes = {{"lane"}}}));
+    cr_assert_null(weft_thread_pool_new(&pool, &(weft_thread_pool_options){.lanes = {{.name = "lane"}}}));
     job = weft_defer_to_thread(pool, "lane", ask_third, other.handle);
     await_calls(other.handle);
     gate_open(&other.gate);

@@ -380,10 +380,11 @@ static void assert_misuse(weft_error *error)
 
 Test(thread_pool, a_pool_needs_a_reactor_and_lanes_of_different_names)
 {
-    assert_misuse(weft_thread_pool_new(&pool, &(weft_thread_pool_options){.lanes = {{"one"}}}));
+    assert_misuse(weft_thread_pool_new(&pool, &(weft_thread_pool_options){.lanes = {{.name = "one"}}}));
     begin();
     assert_misuse(weft_thread_pool_new(&pool, &(weft_thread_pool_options){.name = "main"}));
-    assert_misuse(weft_thread_pool_new(&pool, &(weft_thread_pool_options){.lanes = {{"one"}, {"two"}, {"one"}}}));
+    assert_misuse(weft_thread_pool_new(
+        &pool, &(weft_thread_pool_options){.lanes = {{.name = "one"}, {.name = "two"}, {.name = "one"}}}));
     cr_assert_null(weft_thread_pool_free(NULL));
     end();
 }
@@ -1000,7 +1001,7 @@ Test(thread_pool, the_end_of_the_reactor_frees_the_pools_that_are_left)
     weft_thread_pool *second;
 
     begin_pool();
-    cr_assert_null(weft_thread_pool_new(&second, &(weft_thread_pool_options){.lanes = {{"one"}}}));
+    cr_assert_null(weft_thread_pool_new(&second, &(weft_thread_pool_options){.lanes = {{.name = "one"}}}));
     weft_deferred_unref(weft_defer_to_thread(pool, "one", give_int, NULL));
     weft_deferred_unref(weft_defer_to_thread(second, "one", give_int, NULL));
     end();
