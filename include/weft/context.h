@@ -96,10 +96,11 @@ WEFT_API void weft_context_block_leave(weft_context_block *block);
 WEFT_API const char *weft_context_get_name(weft_context *context);
 
 /* Text that log records carry: "requester", "ip", whatever the program likes. Both are copied; NULL takes the field away
- * from this context. "request" is the name: setting it renames the context. Children have the fields of their parents, also
- * those that are set later, and may have others under the same names. */
+ * from this context. "request" is the name: setting it renames the context (NULL: to "-"), and its children that were made
+ * without a suffix. Children have the fields of their parents, also those that are set later, and may have others under the
+ * same names. */
 WEFT_API void weft_context_set_field(weft_context *context, const char *name, const char *value);
-/* Borrowed, until it is set again or the context goes; NULL: there is none. */
+/* Borrowed, until it is set again or the context goes; NULL: there is none. NULL has none. */
 WEFT_API const char *weft_context_get_field(weft_context *context, const char *name);
 
 typedef struct weft_field {
