@@ -9,6 +9,22 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* for those who add to the list */
 static weft_description *newest;
 
+/* A child made by fork has none of the other threads, and would wait for ever for one that held it. */
+static void hold(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+static void let_go(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+static void arrange_forking(void)
+{
+    pthread_atfork(hold, let_go, let_go);
+}
+
 static weft_description *find(const char *name)
 {
     weft_description *description = newest;
@@ -38,8 +54,10 @@ static weft_description *add(weft_description *description, weft_description **f
 /* Logged outside the lock: a sink may start a process of its own. */
 static __attribute__((noinline)) weft_description *registered(weft_description *description)
 {
+    static pthread_once_t forking_arranged = PTHREAD_ONCE_INIT;
     weft_description *first = NULL, *counted;
 
+    pthread_once(&forking_arranged, arrange_forking);
     pthread_mutex_lock(&lock);
     counted = add(description, &first);
     pthread_mutex_unlock(&lock);

@@ -8,6 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/description.h"
 
 /* The name of the current context. */
 static const char *here(void)
@@ -668,6 +672,46 @@ Test(background, b2_a_description_is_made_of_a_literal_and_of_nothing_else)
     cr_assert_not(compiles("getenv(\"NAME\")"));
     cr_assert_not(compiles("NULL"));
 }
+
+#ifndef WEFT_TEST_SANITIZED /* which do not let several threads fork */
+enum { DESCRIPTIONS = 4000 };
+static bool over;
+
+/* Each looks through those that are there: the lock is held nearly always. */
+static void *use_many(void *unused)
+{
+    static weft_description many[DESCRIPTIONS];
+    static char names[DESCRIPTIONS][16];
+
+    for (size_t i = 0; i < DESCRIPTIONS && !__atomic_load_n(&over, __ATOMIC_RELAXED); i++) {
+        snprintf(names[i], sizeof names[i], "many %zu", i);
+        many[i] = (weft_description){.name = names[i], .file = __FILE__, .line = __LINE__};
+        weft__description_counted(&many[i]);
+    }
+    return unused;
+}
+
+Test(background, b2_a_child_uses_descriptions_whatever_other_threads_were_doing, .timeout = 60)
+{
+    pthread_t user;
+
+    pthread_create(&user, NULL, use_many, NULL);
+    for (int i = 0; i < 100; i++) {
+        pid_t child = fork();
+        int status;
+
+        if (!child) {
+            alarm(10); /* the default for it ends the process */
+            weft__description_counted(&cleanup);
+            _exit(0);
+        }
+        cr_assert_eq(waitpid(child, &status, 0), child);
+        cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+    __atomic_store_n(&over, true, __ATOMIC_RELAXED);
+    pthread_join(user, NULL);
+}
+#endif
 
 WEFT_BACKGROUND_PROCESS(wait_as_sweeper, "sweeper", wait_and_say_where)
 
