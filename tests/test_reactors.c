@@ -15,8 +15,9 @@ struct side {
     weft_reactor *reactor;
     weft_reactor_handle *handle; /* set before `ready` */
     weft_thread_pool *pool;
-    weft_deferred *all_greeted;
-    int greeted, rounds, jobs;
+    weft_deferred *all_greeted; /* it has been, as often as it should */
+    weft_deferred *all_done;    /* all sides have, and none needs this one any more */
+    int greeted, done, rounds, jobs;
     weft_accounts accounts;
     weft_live_counts left;
     const char *wrong; /* what was not as it should be; NULL */
@@ -106,6 +107,23 @@ static void greet(void *arg)
         expect(greeting->to, false, "others that are there");
 }
 
+/* Who has been greeted enough goes on answering until all have. */
+static void note_done(void *arg)
+{
+    struct side *side = arg;
+
+    if (++side->done == REACTORS)
+        weft_deferred_callback(side->all_done, weft_ok(NULL));
+}
+
+static void tell_all(struct side *side)
+{
+    for (int i = 0; i < REACTORS; i++) {
+        if (!weft_reactor_handle_call(sides[i].handle, note_done, &sides[i]))
+            expect(side, false, "others that are there");
+    }
+}
+
 /* ---- a side ---- */
 
 static weft_result live_on(void *arg)
@@ -118,6 +136,7 @@ static weft_result live_on(void *arg)
     weft_result result;
 
     side->all_greeted = weft_deferred_new(NULL, NULL);
+    side->all_done = weft_deferred_new(NULL, NULL);
     if (!weft_reactor_handle_call(greeting.to->handle, greet, &greeting))
         expect(side, false, "others that are there");
     for (int i = 0; i < FIBERS; i++) {
@@ -129,6 +148,9 @@ static weft_result live_on(void *arg)
     weft_result_drop(result);
     weft_result_drop(weft_await(weft_deferred_ref(side->all_greeted)));
     weft_deferred_unref(side->all_greeted);
+    tell_all(side);
+    weft_result_drop(weft_await(weft_deferred_ref(side->all_done)));
+    weft_deferred_unref(side->all_done);
     weft_lock_unref(lock);
     return weft_ok(NULL);
 }
