@@ -123,6 +123,17 @@ static bool wait_until_writable(const struct weft__device *device)
     return false;
 }
 
+/* What a pipe takes in one piece, or not at all: so lines of several processes do not mix, unless they are longer. */
+static size_t whole_lines(const char *bytes, size_t size)
+{
+    const char *end;
+
+    if (size <= PIPE_BUF)
+        return size;
+    end = memrchr(bytes, '\n', PIPE_BUF);
+    return end ? (size_t)(end + 1 - bytes) : PIPE_BUF;
+}
+
 static ssize_t write_some(const struct weft__device *device, const char *bytes, size_t size)
 {
     if (device->socket)
@@ -131,7 +142,7 @@ static ssize_t write_some(const struct weft__device *device, const char *bytes, 
         return write(device->fd, bytes, size);
     if (!wait_until_writable(device))
         return 0;
-    return write(device->fd, bytes, size < PIPE_BUF ? size : PIPE_BUF);
+    return write(device->fd, bytes, whole_lines(bytes, size));
 }
 
 /* The daemon that was there has gone: another may have come. */

@@ -57,7 +57,7 @@ static void expect_request_line(struct server *server, const char *label, const 
     wait_for_log_line(server, " INFO  %s 127\\.0\\.0\\.1 .* 200 \"GET /%s/%s HTTP", label, path, name);
 }
 
-Test(log_contexts, g01_no_line_of_interleaved_requests_over_sockets_has_another_ones_label, .timeout = 120)
+Test(log_contexts_served, g01_no_line_of_interleaved_requests_over_sockets_has_another_ones_label, .timeout = 120)
 {
     static const char *const names[] = {"ann", "bob", "cat", "dan"};
     enum { CLIENTS = sizeof names / sizeof *names };
@@ -86,7 +86,7 @@ Test(log_contexts, g01_no_line_of_interleaved_requests_over_sockets_has_another_
     server_stop(server);
 }
 
-Test(log_contexts, g09_a_request_has_finished_under_its_own_label_whether_it_had_to_wait_or_not, .timeout = 120)
+Test(log_contexts_served, g09_a_request_has_finished_under_its_own_label_whether_it_had_to_wait_or_not, .timeout = 120)
 {
     struct server *server = server_start("serve_contexts", "127.0.0.1:0");
     struct client *slow = get(server, "turns", "slow");
@@ -106,7 +106,7 @@ Test(log_contexts, g09_a_request_has_finished_under_its_own_label_whether_it_had
 }
 
 /* The request has been answered, and its connection is closed, before the first step. */
-Test(log_contexts, g16_work_in_the_background_of_a_request_keeps_its_label_when_that_has_been_answered, .timeout = 120)
+Test(log_contexts_served, g16_work_in_the_background_of_a_request_keeps_its_label_when_that_has_been_answered, .timeout = 120)
 {
     struct server *server = server_start("serve_contexts", "127.0.0.1:0");
     char label[LABEL];
@@ -124,7 +124,7 @@ Test(log_contexts, g16_work_in_the_background_of_a_request_keeps_its_label_when_
     server_stop(server);
 }
 
-Test(log_contexts, n24_a_background_process_of_a_request_has_a_label_of_its_own, .timeout = 120)
+Test(log_contexts_served, n24_a_background_process_of_a_request_has_a_label_of_its_own, .timeout = 120)
 {
     struct server *server = server_start("serve_contexts", "127.0.0.1:0");
     char label[LABEL];
@@ -143,7 +143,7 @@ Test(log_contexts, n24_a_background_process_of_a_request_has_a_label_of_its_own,
     server_stop(server); /* with one that is left: it is cancelled */
 }
 
-Test(log_contexts, g18_a_request_that_gathers_what_runs_in_its_background_has_one_label_all_through, .timeout = 120)
+Test(log_contexts_served, g18_a_request_that_gathers_what_runs_in_its_background_has_one_label_all_through, .timeout = 120)
 {
     struct server *server = server_start("serve_contexts", "127.0.0.1:0");
     struct client *client = get(server, "gathers", "ann");
