@@ -186,6 +186,26 @@ Test(line_queue, short_lines_that_run_out_of_entries_are_shed_too)
     end();
 }
 
+/* The last three eighths of the entries have nearly all of the bytes. */
+Test(line_queue, that_is_short_of_both_kinds_of_room_has_room_again_for_any_line)
+{
+    static char text[SIZE / 4];
+    size_t room = SIZE / 32, newest = room / 8 * 3;
+    uint64_t put_in = room / 2 + newest + 1;
+
+    begin();
+    memset(text, 'x', sizeof text);
+    for (size_t i = 0; i < room / 2; i++)
+        weft__line_queue_put(&queue, WEFT_LOG_WARN, "x\n", 2);
+    for (size_t i = 0; i < newest; i++)
+        weft__line_queue_put(&queue, WEFT_LOG_WARN, text, 72);
+    cr_assert_eq(queue.dropped[WEFT_LOG_WARN], 0);
+    weft__line_queue_put(&queue, WEFT_LOG_WARN, text, sizeof text);
+    cr_assert_leq(queue.used, SIZE);
+    cr_assert_eq(queue.dropped[WEFT_LOG_WARN] + queue.count, put_in);
+    end();
+}
+
 Test(line_queue, a_line_that_is_too_long_is_dropped_and_counted)
 {
     static char text[SIZE];

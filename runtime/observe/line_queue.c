@@ -50,13 +50,13 @@ struct middle {
     size_t lines_from, lines_to;
 };
 
-/* Begins in it: behind the first so many bytes or lines, and before the last so many. */
+/* Behind the first so many bytes, or lines, and before the last so many bytes, or lines: what stays has room by either. */
 static bool is_in_middle(const struct weft__line *line, size_t before, size_t index, const void *arg)
 {
     const struct middle *middle = arg;
 
-    return (before + line->length > middle->bytes_from || index >= middle->lines_from) && before < middle->bytes_to &&
-           index < middle->lines_to;
+    return (before + line->length > middle->bytes_from || index >= middle->lines_from) &&
+           (before < middle->bytes_to || index < middle->lines_to);
 }
 
 /* Drops the lines for which `unwanted`, asked with how many bytes and lines there are before it, is true, and moves the
@@ -97,9 +97,9 @@ static void drop_middle(struct weft__line_queue *queue)
 
     /* What is short of one kind of room only has its middle by that kind. */
     if (queue->used <= queue->size / 4 * 3)
-        middle.bytes_from = queue->used, middle.bytes_to = queue->used;
+        middle.bytes_from = queue->used, middle.bytes_to = 0;
     else if (queue->count <= queue->room / 4 * 3)
-        middle.lines_from = middle.lines_to = queue->count;
+        middle.lines_from = queue->count, middle.lines_to = 0;
     sift(queue, is_in_middle, &middle);
 }
 
