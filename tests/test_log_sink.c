@@ -200,6 +200,7 @@ Test(log_format, what_makes_no_sense_is_refused_with_the_place_and_the_reason)
     expect_refused("%()", "elements are");
     expect_refused("%(level:wide)", "how wide it is");
     expect_refused("%(level:5x)", "how wide it is");
+    expect_refused("%(level:-1)", "how wide it is");
     expect_refused("%(field)", "a field needs a name");
     expect_refused("%(field:)", "a field needs a name");
     expect_refused("%(message:5)", "nothing behind a colon");

@@ -3,7 +3,7 @@
  * A template becomes steps, each of which adds one piece; text between elements is a step as well. Nothing of it goes
  * through printf: that, and the calendar, were most of what a line cost. The calendar is asked once a second for each
  * thread. */
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -185,8 +185,11 @@ static const char *prepare_utc(struct weft__log_step *step)
 
 static const char *prepare_level(struct weft__log_step *step)
 {
-    if (step->argument && (sscanf(step->argument, "%2zu%c", &step->length, &(char){0}) != 1))
+    size_t digits = step->argument ? strspn(step->argument, "0123456789") : 0;
+
+    if (step->argument && (!digits || digits > 2 || step->argument[digits]))
         return "behind the colon of a level stands how wide it is";
+    step->length = step->argument ? strtoul(step->argument, NULL, 10) : 0;
     return NULL;
 }
 
