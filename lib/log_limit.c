@@ -17,13 +17,22 @@ static int64_t monotonic(void)
 
 int64_t (*weft__log_limit_now)(void) = monotonic;
 
+/* Centuries are never as well, and can be added to now. */
+static const double MOST_NS = 3e18;
+
+static int64_t at_most(double nanoseconds)
+{
+    return (int64_t)(nanoseconds < MOST_NS ? nanoseconds : MOST_NS);
+}
+
 bool weft_log_limit_admits(weft_log_limit *limit, double per_second, unsigned burst, uint64_t *suppressed)
 {
-    int64_t now = weft__log_limit_now(), worth = (int64_t)(1e9 / per_second);
+    int64_t now = weft__log_limit_now(), worth = at_most(1e9 / per_second);
+    int64_t ahead = at_most((double)worth * (burst ? burst - 1 : 0));
     int64_t next = __atomic_load_n(&limit->weft__next, __ATOMIC_RELAXED), after;
 
     do {
-        if (next > now + (int64_t)(burst ? burst - 1 : 0) * worth) {
+        if (next > now + ahead) {
             __atomic_fetch_add(&limit->weft__suppressed, 1, __ATOMIC_RELAXED);
             return false;
         }

@@ -2,6 +2,7 @@
 #include "tests/support/test.h"
 #include "tests/support/values.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -117,6 +118,19 @@ Test(log_limit, a_line_as_long_as_can_be_still_says_it)
     cr_assert_eq(log_count(""), 2);
     end = strstr(log_text(), "x (3 more like it were suppressed)\n");
     cr_assert_not_null(end);
+}
+
+Test(log_limit, holds_for_the_rarest_of_lines_and_the_largest_of_bursts)
+{
+    weft_log_limit rare = {0}, often = {0};
+    uint64_t left_out;
+
+    begin();
+    cr_assert(weft_log_limit_admits(&rare, 1e-300, 1, &left_out));
+    move_on(3600);
+    cr_assert_not(weft_log_limit_admits(&rare, 1e-300, 1, &left_out));
+    for (int i = 0; i < 3; i++)
+        cr_assert(weft_log_limit_admits(&often, 1e-6, UINT_MAX, &left_out));
 }
 
 enum { THREADS = 3, LINES = 5000 };
