@@ -362,6 +362,14 @@ Test(thread_pool, a_full_queue_fails_at_once_naming_lane_and_limit)
     end_pool();
 }
 
+Test(thread_pool, a_queue_without_limit_is_never_full)
+{
+    begin_with(&(weft_thread_pool_options){.lanes = {{"one", 1, SIZE_MAX}, {"two", SIZE_MAX, SIZE_MAX}}});
+    cr_assert_str_eq(told(run_until(weft_defer_to_thread(pool, "one", give_int, (void *)2))), "2");
+    cr_assert_str_eq(told(run_until(weft_defer_to_thread(pool, "two", give_int, (void *)3))), "3");
+    end_pool();
+}
+
 Test(thread_pool, a_lane_that_there_is_not_is_a_misuse)
 {
     begin_pool();

@@ -640,6 +640,14 @@ void weft__pools_heed_fork(void)
 
 /* ---- deferring ---- */
 
+/* Either limit may be as large as numbers get. */
+static bool is_full(const struct lane *lane)
+{
+    size_t count = lane->running.count + lane->queued.count;
+
+    return count >= lane->limit && count - lane->limit >= lane->queue_limit;
+}
+
 static weft_error *refusal(weft_thread_pool *pool, const struct lane *lane, const char *lane_name, const weft_place *place)
 {
     if (!weft_reactor_current() || weft_reactor_get_handle(weft_reactor_current()) != pool->handle)
@@ -650,7 +658,7 @@ static weft_error *refusal(weft_thread_pool *pool, const struct lane *lane, cons
         return weft_error_new_at(&WEFT_MISUSE, place, "pool %s has no lane %s", pool->name, lane_name);
     if (pool->closing)
         return weft_error_new_at(&WEFT_SHUTDOWN, place, "pool %s is being closed", pool->name);
-    if (lane->running.count + lane->queued.count >= lane->limit + lane->queue_limit)
+    if (is_full(lane))
         return weft_error_new_at(&WEFT_BUSY, place, "lane %s of pool %s is full: %zu jobs run and %zu wait, of %zu that may",
                                  lane->name, pool->name, lane->running.count, lane->queued.count, lane->queue_limit);
     return NULL;
