@@ -506,6 +506,27 @@ Test(reactor_handle, the_cancel_of_a_job_ends_the_blocking_call_that_it_is_about
     end_handle();
 }
 
+static weft_result cancel_and_wait(void *job)
+{
+    weft_deferred_cancel(*(weft_deferred **)job);
+    return weft_sleep(3600);
+}
+
+static weft_result ask_to_be_cancelled(void *job)
+{
+    return weft_reactor_handle_blocking_call(handle, cancel_and_wait, job);
+}
+
+Test(reactor_handle, the_cancel_of_a_job_in_the_first_step_of_its_blocking_call_ends_that, .timeout = 20)
+{
+    weft_deferred *job;
+
+    begin_pool();
+    job = weft_defer_to_thread(pool, "lane", ask_to_be_cancelled, &job);
+    cr_assert_str_eq(told(run_until(job)), "!cancelled");
+    end_handle();
+}
+
 /* ---- forks ---- */
 
 #ifndef WEFT_TEST_SAN_thread

@@ -67,7 +67,9 @@ static void begin(struct weft__blocking *blocking)
     struct call *call = (struct call *)blocking;
     weft_context *context = blocking->job ? weft__job_context(blocking->job) : NULL;
 
+    call->handle->beginning = blocking;
     blocking->deferred = spawn_in(context, call);
+    call->handle->beginning = NULL;
     weft__handle_begun(call->handle, blocking);
     if (blocking->interrupted)
         weft_deferred_cancel_with(blocking->deferred,

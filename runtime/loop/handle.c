@@ -252,6 +252,8 @@ static void interrupt_in_line(struct weft__call *call, const struct weft__job *j
 
 void weft__handle_interrupt_job(weft_reactor_handle *handle, const struct weft__job *job, weft_error *cancellation)
 {
+    if (handle->beginning && handle->beginning->job == job)
+        handle->beginning->interrupted = true;
     interrupt_in_line(handle->making, job);
     pthread_mutex_lock(&handle->lock);
     interrupt_in_line(handle->calls, job);

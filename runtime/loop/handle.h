@@ -30,6 +30,7 @@ struct weft_reactor_handle {
     bool refusing; /* calls that would block */
     /* The loop's alone: */
     struct weft__call *making; /* what is left of those that are being made */
+    struct weft__blocking *beginning; /* whose fiber takes its first steps; NULL */
     struct weft__blocking *begun;
     struct weft__published *published; /* the reactor's, where calls are counted */
     unsigned forks; /* when it was last looked at */
