@@ -25,7 +25,7 @@ WEFT_BEGIN
 #define weft_measure(description)                                                                                   \
     weft__measure(description, WEFT_JOINED(weft__block, __LINE__), WEFT_JOINED(weft__once, __LINE__))
 #define weft__measure(description, block, once)                                                                     \
-    for (weft_measured block __attribute__((cleanup(weft_measured_end))) = {0},                                     \
+    for (weft_measured block __attribute__((cleanup(weft_measured_end))) = {{NULL, NULL, NULL, false}, {NULL}},     \
                              *once = weft_measured_begin(&block, description, WEFT_HERE);                           \
          once; once = NULL)
 

@@ -162,6 +162,8 @@ void print_current(const char *when)
     std::printf("%s: in %s, rows %d\n", when, weft_context_get_name(weft_context_current()), static_cast<int>(usage.db_rows));
 }
 
+weft_description throwing = WEFT_DESCRIPTION("throwing");
+
 void throw_inside()
 {
     weft_with_context(request, weft_context_new("GET-1")) {
@@ -173,7 +175,8 @@ void throw_inside()
             weft_context_charge(block, &rows);
         print_current("in a block");
         weft_preserve_context(nullptr)
-            throw 1;
+            weft_measure(&throwing)
+                throw 1;
     }
 }
 
