@@ -4,6 +4,7 @@
 #include "tests/support/values.h"
 
 #include <fcntl.h>
+#include <math.h>
 #include <pthread.h>
 #include <pty.h>
 #include <signal.h>
@@ -275,6 +276,33 @@ Test(log_slow, lines_for_a_reader_who_has_gone_are_counted_as_dropped)
     cr_assert_eq(weft_log_sink_get_dropped(sink, WEFT_LOG_INFO), 10);
     weft_log_sink_free(sink);
     close(ends[1]);
+}
+
+static void *read_away(void *fd)
+{
+    char bytes[4096];
+
+    while (read(*(int *)fd, bytes, sizeof bytes) > 0)
+        continue;
+    return NULL;
+}
+
+Test(log_slow, a_flush_may_wait_without_end)
+{
+    weft_log_sink *sink;
+    pthread_t reader;
+    int ends[2];
+
+    make_pipe(ends);
+    sink = sink_on(ends[1], (weft_log_sink_options){0});
+    close(ends[1]);
+    log_numbers(WEFT_LOG_WARN, 0, LINES);
+    cr_assert_not(weft_log_sink_flush(sink, -1e300));
+    cr_assert_eq(pthread_create(&reader, NULL, read_away, ends), 0);
+    cr_assert(weft_log_sink_flush(sink, INFINITY));
+    weft_log_sink_free(sink);
+    pthread_join(reader, NULL);
+    close(ends[0]);
 }
 
 Test(log_slow, lines_go_out_by_themselves)

@@ -521,7 +521,10 @@ weft_log_sink *weft_log_sink_free(weft_log_sink *sink)
 
 bool weft_log_sink_flush(weft_log_sink *sink, double seconds)
 {
-    return flush(output_of(sink), (int64_t)(seconds * 1e9), false);
+    static const double for_ever = 3e9; /* a century */
+
+    seconds = seconds > 0 ? seconds : 0;
+    return flush(output_of(sink), (int64_t)((seconds < for_ever ? seconds : for_ever) * 1e9), false);
 }
 
 uint64_t weft_log_sink_get_dropped(weft_log_sink *sink, weft_log_level level)
