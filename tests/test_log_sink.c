@@ -1,11 +1,13 @@
 /* Sinks that write: what their lines look like, and where they come out. */
 #include "tests/support/test.h"
 #include "tests/support/allocations.h"
+#include "tests/support/fibers.h"
 #include "tests/support/values.h"
 
 #include <fcntl.h>
 #include <jansson.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -442,6 +444,29 @@ Test(log_file, that_cannot_be_reopened_stays_the_old_one_and_says_so)
     cr_assert(strstr(text, "Is a directory; lines still go to the old file\nINFO still here\n"), "%s", text);
     cr_assert_eq(rmdir(path), 0);
     remove_folder();
+}
+
+static void stop_running(weft_signal *watcher, int number, void *reactor)
+{
+    (void)watcher, (void)number;
+    weft_reactor_stop(reactor);
+}
+
+Test(log_file, is_reopened_on_hangup_however_often_that_was_asked_for, .timeout = 20)
+{
+    weft_signal after;
+
+    begin();
+    weft_signal_init(&after, stop_running, weft_reactor_current());
+    weft_signal_start(&after, SIGHUP);
+    weft_log_reopen_on_hangup();
+    weft_log_reopen_on_hangup();
+    raise(SIGHUP);
+    weft_reactor_run(weft_reactor_current());
+    weft_log_ignore_hangup();
+    weft_log_ignore_hangup();
+    weft_signal_stop(&after);
+    end();
 }
 
 /* ---- syslog and the journal ---- */

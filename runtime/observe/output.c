@@ -610,6 +610,7 @@ static void hangup_came(weft_signal *watcher, int number, void *unused)
 
 void weft_log_reopen_on_hangup(void)
 {
+    weft_log_ignore_hangup();
     weft_signal_init(&hangup, hangup_came, NULL);
     weft_signal_start(&hangup, SIGHUP);
 }
