@@ -240,10 +240,14 @@ static weft_error *declare(weft_metric **out, const weft_metric_options *options
     return NULL;
 }
 
+static void mind_forks(void);
+
 weft_error *weft_metric_declare_at(weft_metric **out, const weft_place *place, weft_metric_options options)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     weft_error *error = check(&options, place);
 
+    pthread_once(&once, mind_forks);
     if (error)
         return error;
     if (!options.most_series)
@@ -432,6 +436,7 @@ static pthread_once_t collecting_made = PTHREAD_ONCE_INIT;
 static struct hook *hooks;
 static bool in_hooks;
 static weft_metric *failures;
+static __thread unsigned inside; /* so many times this thread has it: a hook may fork */
 
 static void make_collecting(void)
 {
@@ -447,6 +452,30 @@ static void collecting_lock(void)
 {
     pthread_once(&collecting_made, make_collecting);
     pthread_mutex_lock(&collecting);
+    inside++;
+}
+
+static void collecting_unlock(void)
+{
+    inside--;
+    pthread_mutex_unlock(&collecting);
+}
+
+/* Another thread may have been telling, which can take its time, and is gone: the list is whole at each step. */
+static void begin_in_child(void)
+{
+    weft__metrics_unlock();
+    pthread_once(&collecting_made, make_collecting);
+    make_collecting();
+    for (unsigned i = 0; i < inside; i++)
+        pthread_mutex_lock(&collecting);
+    in_hooks = in_hooks && inside;
+}
+
+/* Before all who count with a lock of their own: so that is taken before this one. */
+static void mind_forks(void)
+{
+    pthread_atfork(weft__metrics_lock, weft__metrics_unlock, begin_in_child);
 }
 
 void weft_metrics_on_collect(weft_collect_fn *fn, void *arg)
@@ -458,7 +487,7 @@ void weft_metrics_on_collect(weft_collect_fn *fn, void *arg)
     for (last = &hooks; *last; last = &(*last)->next)
         continue;
     *last = hook;
-    pthread_mutex_unlock(&collecting);
+    collecting_unlock();
 }
 
 static void sweep(void)
@@ -486,7 +515,7 @@ void weft_metrics_forget_collect(weft_collect_fn *fn, void *arg)
     }
     if (!in_hooks)
         sweep();
-    pthread_mutex_unlock(&collecting);
+    collecting_unlock();
 }
 
 /* It is no part of the fiber that happens to ask for the text: it cannot wait in its place. */
@@ -542,5 +571,5 @@ void weft__metrics_collect(void (*tell)(void *arg), void *arg)
     if (!in_hooks)
         run_hooks();
     tell(arg);
-    pthread_mutex_unlock(&collecting);
+    collecting_unlock();
 }

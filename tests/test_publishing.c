@@ -11,8 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <weft/http.h>
 
 #include "lib/cancellation.h"
 
@@ -411,3 +414,67 @@ Test(publishing, cpu_time_memory_and_start_of_the_process_are_told)
     cr_assert_geq(start, (double)time(NULL) - 3600);
     end();
 }
+
+/* ---- forks ---- */
+
+#ifndef WEFT_TEST_SANITIZED /* whose allocators may be in use by the other thread, that a child has not */
+static bool over;
+
+/* In all the locks that there are, most of the time. */
+static void *tell_without_end(void *unused)
+{
+    while (!__atomic_load_n(&over, __ATOMIC_RELAXED))
+        weft_free(weft_metrics_write(NULL));
+    return unused;
+}
+
+static weft_result never_asked(weft_request *request, void *unused)
+{
+    (void)request, (void)unused;
+    abort();
+}
+
+static weft_http_server *server_with_routes(int count)
+{
+    weft_http_server *server = weft_http_server_new(weft_reactor_current(), (weft_http_server_options){0});
+    char path[20];
+
+    for (int i = 0; i < count; i++) {
+        snprintf(path, sizeof path, "/forked/%d", i);
+        weft_route(server, "GET", path, never_asked, (weft_route_options){0});
+    }
+    return server;
+}
+
+static _Noreturn void be_a_child(void)
+{
+    alarm(10); /* the default for it ends the process */
+    weft_free(weft_metrics_write(NULL));
+    weft_http_server_free(server_with_routes(1));
+    weft_reactor_free(weft_reactor_current());
+    _exit(0);
+}
+
+Test(publishing, goes_on_in_a_child_whatever_other_threads_were_telling, .timeout = 60)
+{
+    weft_http_server *server;
+    pthread_t other;
+
+    begin();
+    server = server_with_routes(500); /* many, so that these are told much of the time */
+    pthread_create(&other, NULL, tell_without_end, NULL);
+    for (int i = 0; i < 100; i++) {
+        pid_t child = fork();
+        int status;
+
+        if (!child)
+            be_a_child();
+        cr_assert_eq(waitpid(child, &status, 0), child);
+        cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x of child %d", (unsigned)status, i);
+    }
+    __atomic_store_n(&over, true, __ATOMIC_RELAXED);
+    pthread_join(other, NULL);
+    weft_http_server_free(server);
+    end();
+}
+#endif

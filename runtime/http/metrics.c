@@ -99,6 +99,19 @@ static weft_error *collect(void *arg)
     return NULL;
 }
 
+/* ---- forks ---- */
+
+/* A child would wait for ever for a thread that it has not. */
+static void hold(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+static void let_go(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
 /* ---- endpoints ---- */
 
 static const struct weft__family family = {"weft_http_server", "requests, as it is used", {"method", "route"}};
@@ -121,6 +134,7 @@ static void declare_all(void)
         .name = "weft_http_server_response_bytes_total", .help = "Bytes of the bodies of answers that were sent.",
         .labels = {"method", "route", "code"}});
     weft_metrics_on_collect(collect, NULL);
+    pthread_atfork(hold, let_go, let_go);
 }
 
 static void endpoint_link(struct weft__endpoint *endpoint)

@@ -137,6 +137,19 @@ static weft_error *collect(void *arg)
     return NULL;
 }
 
+/* ---- forks ---- */
+
+/* A child would wait for ever for a thread that it has not. */
+static void hold(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+static void let_go(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
 /* ---- declaring ---- */
 
 static weft_metric *declare(weft_metric_kind kind, const char *name, const char *help, const char *label)
@@ -176,6 +189,7 @@ static void declare_all(void)
     metrics.cancels = declare(WEFT_COUNTER, "weft_cancellations_total", "Cancels of fibers and scopes and their outcomes.",
                               "event");
     weft_metrics_on_collect(collect, NULL);
+    pthread_atfork(hold, let_go, let_go);
 }
 
 static struct weft__published_series *series_new(const char *number)
