@@ -254,6 +254,8 @@ static void make_record(const weft_logger *logger, weft_log_level level, const w
         .fields = fields,
     };
 
+    if (level >= WEFT_LOG_OFF) /* no line is of that level, which all loggers let through */
+        return;
     weft__count(&weft__counts.log_lines[level]);
     if (context)
         record.field_count = weft_context_get_fields(context, fields, MAX_FIELDS);

@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/counts.h"
+
 static weft_logger app = WEFT_LOGGER("app"), rooms = WEFT_LOGGER("app.rooms"), roomsy = WEFT_LOGGER("app.roomsy"),
                    deep = WEFT_LOGGER("app.rooms.one.two"), other = WEFT_LOGGER("other"),
                    secret = WEFT_LOGGER_EXPLICIT("app.secret");
@@ -47,6 +49,17 @@ Test(logger, names_its_lines_and_the_root_is_root)
     weft_log_info("x");
     cr_assert_str_eq(last_logger, "root");
     cr_assert_eq(records, 2);
+}
+
+Test(logger, no_line_has_the_level_above_all_others)
+{
+    uint64_t unhandled = weft__counts.unhandled;
+
+    log_capture();
+    weft_log(WEFT_LOG_OFF, "hello");
+    weft_log_limited(WEFT_LOG_OFF, 1, 1, "hello");
+    cr_assert_eq(log_count(""), 0);
+    cr_assert_eq(weft__counts.unhandled, unhandled, "it is counted as nothing else");
 }
 
 Test(logger, each_level_has_its_macro)
