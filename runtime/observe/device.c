@@ -45,6 +45,7 @@ weft_error *weft__device_init_descriptor(struct weft__device *device, int fd, bo
     if (!blocks && (S_ISFIFO(status.st_mode) || S_ISCHR(status.st_mode)))
         device->fd = one_of_our_own(fd);
     device->socket = !blocks && S_ISSOCK(status.st_mode);
+    device->pieces = S_ISFIFO(status.st_mode);
     device->polls = !blocks && device->fd < 0 && !device->socket && !S_ISREG(status.st_mode);
     if (device->fd < 0)
         device->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
@@ -138,11 +139,9 @@ static ssize_t write_some(const struct weft__device *device, const char *bytes, 
 {
     if (device->socket)
         return send(device->fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (!device->polls)
-        return write(device->fd, bytes, size);
-    if (!wait_until_writable(device))
+    if (device->polls && !wait_until_writable(device))
         return 0;
-    return write(device->fd, bytes, whole_lines(bytes, size));
+    return write(device->fd, bytes, device->polls || device->pieces ? whole_lines(bytes, size) : size);
 }
 
 /* The daemon that was there has gone: another may have come. */

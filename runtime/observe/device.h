@@ -12,6 +12,7 @@ struct weft__device {
     bool datagrams;    /* each line is one */
     bool socket;       /* is sent to, which never blocks */
     bool polls;        /* it is waited for before each write, which is short then, as it may block */
+    bool pieces;       /* it is a pipe: lines of several writers mix in what it does not take at once */
     bool torn;         /* the last line that was written is not whole */
     const bool *abandoned; /* atomic: no use in waiting any longer; NULL */
     uint64_t *progress;    /* atomic: grows with each write; NULL */
