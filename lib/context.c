@@ -553,6 +553,8 @@ void weft_context_charge(weft_context *context, const weft_usage *more)
 
 void weft__context_move(weft_context *context, struct weft__series *series)
 {
+    if (context->account.ended)
+        return;
     weft__usage_add(&series->usage, &context->account.usage);
     context->account.series = series;
 }

@@ -85,7 +85,7 @@ static inline void weft__context_join(weft_context *context, struct weft__series
 }
 
 /* What it has used until now belongs to `series` as well, and so does what it uses until it ends; what is above `series` has
- * it already. */
+ * it already. Nothing, if it has ended. */
 WEFT_INTERNAL void weft__context_move(weft_context *context, struct weft__series *series);
 
 /* Adds to one of its sums, given by its place in weft_usage. */

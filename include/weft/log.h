@@ -134,7 +134,8 @@ typedef struct weft_log_record {
     size_t field_count;
 } weft_log_record;
 
-/* May be called on any thread, on several at once, in any context; must not log, wait, add sinks nor remove any. */
+/* May be called on any thread, on several at once, in any context; must not log, wait, change a context, add sinks nor remove
+ * any. */
 typedef void weft_log_sink_fn(const weft_log_record *record, void *arg);
 
 /* Lives in the memory of its user, who leaves it alone while it is added. */
