@@ -132,9 +132,8 @@ WEFT_API void weft_histogram_observe(weft_histogram *histogram, int64_t value);
 
 /* Called whenever the text is written, before, on the thread that writes it, in no log context: for what is cheaper to look
  * up now than to count all the time. May look up series, declare metrics, add and forget functions; must not wait, for another
- * thread neither. One that
- * fails returns why: that is logged when it begins to, and counted in weft_metrics_collect_failures_total, and the others
- * are called all the same. */
+ * thread neither. One that fails returns why: that is logged when it begins to, and counted in
+ * weft_metrics_collect_failures_total, and the others are called all the same. */
 typedef weft_error *weft_collect_fn(void *arg);
 
 /* `arg` is borrowed until it is forgotten. The same function may be added with several args. */
