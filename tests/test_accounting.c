@@ -2,6 +2,7 @@
  *
  * Time is measured by the thread's CPU clock throughout, so that a busy machine changes nothing; work is spinning until
  * that clock has moved on, and says by how much: when a virtual machine is stopped, that is CPU time to its clock. */
+#include "tests/support/spin.h"
 #include "tests/support/test.h"
 #include "tests/support/values.h"
 
@@ -11,25 +12,6 @@
 #include <unistd.h>
 
 #include "lib/thread.h"
-
-static const int64_t US = 1000, MS = 1000 * 1000;
-
-static int64_t cpu_clock(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-static int64_t spin(int64_t ns)
-{
-    int64_t began = cpu_clock(), now = began;
-
-    while (now < began + ns)
-        now = cpu_clock();
-    return now - began;
-}
 
 static int64_t used(weft_context *context)
 {

@@ -10,6 +10,7 @@
  * spread it over their window. The test finds those moments, and asks nothing of who worked around them but the sum; it does
  * not find one in which the kernel switched too, so that one of them, and one in a thousand, may be off. */
 #include "tests/support/fibers.h"
+#include "tests/support/spin.h"
 #include "tests/support/test.h"
 
 #include <math.h>
@@ -24,21 +25,6 @@
 #include <unistd.h>
 
 #include "lib/context.h"
-
-static const int64_t US = 1000;
-
-static int64_t read_clock(clockid_t id)
-{
-    struct timespec now;
-
-    clock_gettime(id, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-static int64_t cpu_clock(void)
-{
-    return read_clock(CLOCK_THREAD_CPUTIME_ID);
-}
 
 static void spin_until(int64_t end)
 {

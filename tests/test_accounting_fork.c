@@ -1,31 +1,13 @@
 /* The books in a child made by fork: the thread's CPU clock begins anew there, and they go on from what they were. What a
  * child finds wrong is the number of the line, with which it exits. */
 #include "tests/support/fibers.h"
+#include "tests/support/spin.h"
 #include "tests/support/test.h"
 
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "lib/context.h"
-
-static const int64_t US = 1000, MS = 1000 * 1000;
-
-static int64_t cpu_clock(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-static void spin(int64_t ns)
-{
-    int64_t end = cpu_clock() + ns;
-
-    while (cpu_clock() < end)
-        ;
-}
 
 static int64_t used(weft_context *context)
 {

@@ -1,35 +1,17 @@
 /* What contexts are charged besides their own stretches of CPU time, and how it adds up: parents, series, ends, waits in the
  * ready queue, what others charge. Times are measured by the clocks that the books are to agree with. */
 #include "tests/support/fibers.h"
+#include "tests/support/spin.h"
 #include "tests/support/test.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "lib/context.h"
-
-static const int64_t US = 1000, MS = 1000 * 1000;
-
-static int64_t read_clock(clockid_t id)
-{
-    struct timespec now;
-
-    clock_gettime(id, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 static int64_t wall(void)
 {
     return read_clock(CLOCK_MONOTONIC);
-}
-
-static void spin(int64_t ns)
-{
-    int64_t end = read_clock(CLOCK_THREAD_CPUTIME_ID) + ns;
-
-    while (read_clock(CLOCK_THREAD_CPUTIME_ID) < end)
-        ;
 }
 
 static int64_t cpu_of(const weft_usage *usage)

@@ -1,5 +1,6 @@
 /* Measured blocks: what a part of the work costs is counted under its description, and its request's as before. */
 #include "tests/support/fibers.h"
+#include "tests/support/spin.h"
 #include "tests/support/test.h"
 #include "tests/support/values.h"
 
@@ -8,29 +9,9 @@
 
 #include <pthread.h>
 #include <string.h>
-#include <time.h>
 
 static weft_description reading = WEFT_DESCRIPTION("reading"), sorting = WEFT_DESCRIPTION("sorting");
 static weft_description again = WEFT_DESCRIPTION("again");
-
-static const int64_t MS = 1000000;
-
-static int64_t cpu_clock(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-static int64_t spin(int64_t ns)
-{
-    int64_t began = cpu_clock(), now = began;
-
-    while (now < began + ns)
-        now = cpu_clock();
-    return now - began;
-}
 
 static int64_t cpu_of(const weft_usage *usage)
 {

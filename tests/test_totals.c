@@ -1,32 +1,18 @@
 /* Totals: what contexts of one kind have used on all threads, those that have ended too. */
+#include "tests/support/spin.h"
 #include "tests/support/test.h"
 #include "tests/support/values.h"
 
 #include <pthread.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "lib/totals.h"
 
-static const int64_t US = 1000;
-
-static int64_t cpu_clock(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 static void spin_in(weft_context *context, int64_t ns)
 {
-    weft_preserve_context(context) {
-        int64_t end = cpu_clock() + ns;
-
-        while (cpu_clock() < end)
-            ;
-    }
+    weft_preserve_context(context)
+        spin(ns);
 }
 
 static const struct weft__family family = {.prefix = "totals_test", .whose = "tests", .labels = {"label"}};

@@ -26,6 +26,8 @@
  *     POST /usage              what the request has used
  *     GET  /works-on           not cancellable: parks until POST /open, then spins for 20 ms and logs what that was for
  *     GET  /outlived           starts a fiber, which parks until POST /open, and answers */
+#include "tests/support/spin.h"
+
 #include <weft/http.h>
 #include <weft/live.h>
 #include <weft/log.h>
@@ -35,7 +37,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <time.h>
 
 struct waiter {
     LIST_ENTRY(waiter) link;
@@ -403,29 +404,13 @@ static weft_result handle_usage(weft_request *request, void *arg)
                                                      (json_int_t)(usage.user_ns + usage.system_ns)));
 }
 
-static int64_t cpu_clock(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-static void spin(int64_t ns)
-{
-    int64_t until = cpu_clock() + ns;
-
-    while (cpu_clock() < until)
-        ;
-}
-
 static weft_result handle_works_on(weft_request *request, void *arg)
 {
     weft_usage all, useless;
 
-    spin(20000000);
+    spin(20 * MS);
     WEFT_TRY(park(arg, stop_waiting));
-    spin(20000000);
+    spin(20 * MS);
     all = weft_context_get_usage(weft_context_current());
     useless = weft_context_get_usage_after_client_left(weft_context_current());
     weft_log_info("of %ld ms, %ld were for nobody", (long)((all.user_ns + all.system_ns) / 1000000),
@@ -438,7 +423,7 @@ static weft_result outlive(void *probe)
     weft_usage after;
 
     WEFT_TRY(park(probe, stop_waiting));
-    spin(20000000);
+    spin(20 * MS);
     after = weft_context_get_usage_after_end(weft_context_current());
     weft_log_info("%s worked for %ld ms after its end, requested by %s", weft_context_get_field(weft_context_current(), "url"),
                   (long)((after.user_ns + after.system_ns) / 1000000),
