@@ -669,6 +669,7 @@ Test(batching_queue, a17_metrics_match)
     weft_batching_queue *queue = weft_batching_queue_new(&storing, sum_at_gate, &gates);
     weft_deferred *d[6];
 
+    log_capture();
     begin();
     expect_metrics(0, 0, 0, 0);
     d[0] = weft_batching_queue_add(queue, "one", weft_int(1));
@@ -1083,6 +1084,7 @@ static void expect_all_concluded(struct model *model)
 
 Test(batching_queue, a17_in_any_order_of_adds_cancels_and_ends_each_value_has_one_result_and_is_dropped_once)
 {
+    log_capture();
     begin();
     for (uint64_t seed = 1; seed <= 100; seed++) {
         struct model model = {.random = seed, .processed = {-1, -1, -1}};

@@ -151,6 +151,7 @@ Test(measure, b4_blocks_of_several_fibers_do_not_mix)
     weft_deferred *waits[2] = {pending(), pending()};
     weft_context *contexts[2];
 
+    log_capture(); /* that they go on when their contexts have ended is said */
     begin();
     for (int i = 0; i < 2; i++) {
         weft_with_context(request, weft_context_new_numbered("GET", (uint64_t)i)) {
@@ -168,6 +169,7 @@ Test(measure, b4_blocks_of_several_fibers_do_not_mix)
     for (int i = 0; i < 2; i++)
         weft_context_unref(contexts[i]);
     cr_assert_eq(weft_measurements_get(&reading).usage.db_rows, 4);
+    cr_assert_eq(log_count("is used after its end"), 2);
     end();
 }
 
