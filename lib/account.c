@@ -2,8 +2,8 @@
 #define _GNU_SOURCE /* RUSAGE_THREAD */
 #include <pthread.h>
 #include <sys/resource.h>
-#include <time.h>
 
+#include "lib/clock.h"
 #include "lib/context.h"
 
 #if defined(__x86_64__)
@@ -19,22 +19,14 @@ static const uint32_t NOT_LISTED = UINT32_MAX; /* the slot of `none`, which is i
 
 bool weft__counter_is_constant;
 
-static int64_t clock_of(clockid_t id)
-{
-    struct timespec now;
-
-    clock_gettime(id, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 uint64_t weft__clock_ticks(void)
 {
-    return (uint64_t)clock_of(CLOCK_MONOTONIC);
+    return (uint64_t)weft__monotonic();
 }
 
 static int64_t cpu_clock(void)
 {
-    return clock_of(CLOCK_THREAD_CPUTIME_ID);
+    return weft__read_clock(CLOCK_THREAD_CPUTIME_ID);
 }
 
 /* ---- the counter's speed ---- */
@@ -74,7 +66,7 @@ struct moment {
 static struct moment look_once(void)
 {
     uint64_t before = weft__ticks();
-    int64_t instant = clock_of(CLOCK_MONOTONIC);
+    int64_t instant = weft__monotonic();
     uint64_t passed = weft__ticks() - before;
 
     return (struct moment){before + passed / 2, instant, passed};

@@ -1,8 +1,23 @@
-/* From seconds to nanoseconds and on, without running over: what does not fit is never. */
+/* The system's clocks, in nanoseconds; and from seconds to those and on, without running over: what does not fit is never. */
 #ifndef WEFT_LIB_CLOCK_H
 #define WEFT_LIB_CLOCK_H
 
+#include <time.h>
+
 #include "lib/thread.h"
+
+static inline int64_t weft__read_clock(clockid_t id)
+{
+    struct timespec now;
+
+    clock_gettime(id, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static inline int64_t weft__monotonic(void)
+{
+    return weft__read_clock(CLOCK_MONOTONIC);
+}
 
 /* The nearest number of nanoseconds, so that ten times 0.1 s is a second. No number is none. */
 static inline int64_t weft__nanoseconds(double seconds)

@@ -3,19 +3,10 @@
  * Each line that passes moves `next` on by the time that one line is worth, from now if that is later. It may be ahead of
  * now by as much as a burst is worth less one line. So a bucket needs no refilling, and two threads no lock: who loses the
  * race for `next` looks again. */
-#include <time.h>
-
+#include "lib/clock.h"
 #include "lib/log.h"
 
-static int64_t monotonic(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-int64_t (*weft__log_limit_now)(void) = monotonic;
+int64_t (*weft__log_limit_now)(void) = weft__monotonic;
 
 /* Centuries are never as well, and can be added to now. */
 static const double MOST_NS = 3e18;

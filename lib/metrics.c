@@ -4,6 +4,7 @@
  * changes it, declaring and looking up, is rare and takes one lock. Whoever writes the text takes another one for the
  * whole of it: functions that publish something are called between the two, and may look up what they like. */
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <weft/log.h>
@@ -388,20 +389,15 @@ weft_counter *weft_counter_get_values(weft_metric *metric, ...)
     return &series->counter;
 }
 
-weft_gauge *weft__gauge_get(weft_metric *metric, va_list values)
-{
-    return &look_up(metric, WEFT_GAUGE, values)->gauge;
-}
-
 weft_gauge *weft_gauge_get_values(weft_metric *metric, ...)
 {
-    weft_gauge *gauge;
+    struct weft__metric_series *series;
     va_list values;
 
     va_start(values, metric);
-    gauge = weft__gauge_get(metric, values);
+    series = look_up(metric, WEFT_GAUGE, values);
     va_end(values);
-    return gauge;
+    return &series->gauge;
 }
 
 weft_histogram *weft_histogram_get_values(weft_metric *metric, ...)

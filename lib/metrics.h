@@ -2,7 +2,6 @@
 #ifndef WEFT_LIB_METRICS_H
 #define WEFT_LIB_METRICS_H
 
-#include <stdarg.h>
 #include <weft/metrics.h>
 
 #include "lib/internal.h"
@@ -51,9 +50,6 @@ void weft__metrics_collect_core(void);
 
 /* For weft's own metrics, whose declarations are right: aborts when one is not. */
 WEFT_INTERNAL weft_metric *weft__metric_declare(weft_metric_options options);
-
-/* Their values as a list that a NULL ends. */
-weft_gauge *weft__gauge_get(weft_metric *metric, va_list values);
 
 /* For a number that only one thread writes: an addition that locks nothing. */
 static inline void weft__add_alone(uint64_t *number, uint64_t more)

@@ -3,8 +3,8 @@
 #include <pthread.h>
 #include <sched.h>
 #include <string.h>
-#include <time.h>
 
+#include "lib/clock.h"
 #include "lib/totals.h"
 
 const struct weft__family weft__after_end_family = {"weft_after_end", "contexts after their end", {NULL}};
@@ -152,14 +152,6 @@ void weft__totals_leave(void)
 
 /* ---- what is in flight ---- */
 
-static int64_t monotonic(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 /* None of these is seen before the change that it belongs to has begun. */
 static void grow(int64_t *sum, int64_t more)
 {
@@ -178,7 +170,7 @@ static void change_begins_or_ends(struct weft__totals *totals)
 
 void weft__flight_begin(struct weft__flight *flight, struct weft__totals *totals)
 {
-    *flight = (struct weft__flight){totals, totals->last, NULL, monotonic()};
+    *flight = (struct weft__flight){totals, totals->last, NULL, weft__monotonic()};
     if (totals->last)
         totals->last->newer = flight;
     else
@@ -207,7 +199,7 @@ void weft__flight_end(struct weft__flight *flight)
     else
         totals->last = flight->older;
     flight->totals = NULL;
-    took = monotonic() - flight->began_ns;
+    took = weft__monotonic() - flight->began_ns;
     change_begins_or_ends(totals);
     grow(&totals->ended, 1);
     grow(&totals->wall_ns, took);
@@ -298,7 +290,7 @@ static struct weft__totals_sum sum_of(const struct weft__totals *totals, int64_t
 void weft__totals_each(const struct weft__family *family, void (*fn)(const struct weft__totals_sum *sum, void *arg),
                        void *arg)
 {
-    int64_t now = monotonic();
+    int64_t now = weft__monotonic();
 
     for (const struct weft__totals *kind = __atomic_load_n(&kinds, __ATOMIC_ACQUIRE); kind; kind = kind->next) {
         struct weft__totals_sum sum;

@@ -7,10 +7,10 @@
 #include <ev.h>
 #include <signal.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 #include <weft/log.h>
 
+#include "lib/clock.h"
 #include "lib/context.h"
 #include "lib/deferred.h"
 #include "lib/task.h"
@@ -43,18 +43,10 @@ _Static_assert(sizeof(ev_signal) <= sizeof(((weft_signal *)0)->weft__private), "
 
 /* ---- the clock ---- */
 
-static int64_t monotonic(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 static int64_t reactor_now(weft_clock *clock)
 {
     (void)clock;
-    return monotonic();
+    return weft__monotonic();
 }
 
 static ev_timer *timer_watcher(weft_timer *timer)
@@ -99,7 +91,7 @@ static void publish(weft_reactor *reactor)
 
 static void turn_ends(weft_reactor *reactor)
 {
-    weft__observe_alone(reactor->published->turns, monotonic() - reactor->published->turn_began);
+    weft__observe_alone(reactor->published->turns, weft__monotonic() - reactor->published->turn_began);
     publish(reactor);
 }
 
@@ -119,7 +111,7 @@ static void after_poll(struct ev_loop *loop) EV_NOEXCEPT
 
     weft__watch_work(&reactor->watch);
     weft__books_after_poll(&weft__thread.books, weft__account_of(weft__thread.context));
-    reactor->clock.recent = reactor->published->turn_began = monotonic();
+    reactor->clock.recent = reactor->published->turn_began = weft__monotonic();
 }
 
 /* ---- calls from other threads ---- */
@@ -154,7 +146,7 @@ static weft_error *try_descriptors(void)
 
 weft_error *weft_reactor_new(weft_reactor **out)
 {
-    int64_t now = monotonic(); /* before libev's own reading: a timer counted from here is not early */
+    int64_t now = weft__monotonic(); /* before libev's own reading: a timer counted from here is not early */
     weft_reactor *reactor;
     struct ev_loop *loop;
     weft_error *error;
@@ -250,7 +242,7 @@ static weft_context *enter_run(weft_reactor *reactor)
     if (reactor->watch.limit)
         weft__watch_resume(&reactor->watch);
     weft__watch_work(&reactor->watch);
-    reactor->published->turn_began = monotonic();
+    reactor->published->turn_began = weft__monotonic();
     return weft__context_swap(NULL);
 }
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include <weft/log.h>
 
+#include "lib/clock.h"
 #include "lib/context.h"
 #include "runtime/loop/stall.h"
 
@@ -94,14 +95,6 @@ static void log_report(const struct report *report)
 
 /* ---- looking ---- */
 
-static int64_t monotonic(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 static void begin_anew(struct weft__watch *watch, uint64_t steps, int64_t now)
 {
     watch->steps = steps;
@@ -152,7 +145,7 @@ static bool look_at(struct weft__watch *watch, int64_t now, struct report *repor
 static bool look_at_all(struct report *report)
 {
     for (struct weft__watch *watch = dog.first; watch; watch = watch->next) {
-        if (look_at(watch, monotonic(), report))
+        if (look_at(watch, weft__monotonic(), report))
             return true;
     }
     return false;
@@ -170,7 +163,7 @@ static void sleep_for_a_while(void)
         if (wanted < pause)
             pause = wanted;
     }
-    until = monotonic() + pause;
+    until = weft__monotonic() + pause;
     when = (struct timespec){until / 1000000000, until % 1000000000};
     pthread_cond_timedwait(&dog.changed, &dog.lock, &when);
 }
@@ -314,7 +307,7 @@ static weft_error *watch_from_now_on(struct weft__watch *watch, int64_t limit)
     watch->limit = limit;
     watch->thread = &weft__thread;
     watch->tid = gettid();
-    begin_anew(watch, weft__thread.steps, monotonic());
+    begin_anew(watch, weft__thread.steps, weft__monotonic());
     pthread_cond_signal(&dog.changed);
     return NULL;
 }
@@ -342,7 +335,7 @@ weft_error *weft__watch_set_limit(struct weft__watch *watch, double seconds)
     pthread_mutex_lock(&dog.lock);
     /* Who has been reported and gets here is no longer stuck. */
     if ((ended = watch->reported))
-        fill_ended(&report, watch, monotonic());
+        fill_ended(&report, watch, weft__monotonic());
     if (limit)
         error = watch_from_now_on(watch, limit);
     if (limit)

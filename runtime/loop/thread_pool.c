@@ -15,11 +15,10 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <weft/log.h>
 #include <weft/thread_pool.h>
 
-#include "lib/thread.h"
+#include "lib/clock.h"
 #include "runtime/loop/handle.h"
 #include "runtime/loop/job_context.h"
 #include "runtime/loop/pools.h"
@@ -206,14 +205,6 @@ weft_error *weft_thread_pool_new(weft_thread_pool **out, const weft_thread_pool_
 }
 
 /* ---- jobs, on the loop ---- */
-
-static int64_t monotonic(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 static void release_arg(weft_job_options options, void *arg)
 {
@@ -479,7 +470,7 @@ static struct weft__job *take_job(struct lane *lane)
     }
     list_add(&lane->running, list_remove(&lane->queued, job));
     job->state = RUNNING;
-    job->began = monotonic();
+    job->began = weft__monotonic();
     return job;
 }
 
@@ -823,7 +814,7 @@ static void log_job(const struct weft__job *job)
 
     weft_log_warn("the end of the reactor %s job %s of lane %s of pool %s, deferred at %s:%d %s, which runs for %.1f s",
                   what, job->name, job->lane->name, job->lane->pool->name, job->place->file, job->place->line,
-                  job->place->function, (double)(monotonic() - job->began) / 1e9);
+                  job->place->function, (double)(weft__monotonic() - job->began) / 1e9);
 }
 
 /* Under the lock. Logs the jobs that run; returns whether there is one to be waited for. */
