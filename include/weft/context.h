@@ -5,7 +5,8 @@
  * change the caller's. So code that runs in a context seldom has to name it.
  *
  * What is spent is charged to the context in which it is spent, and at once to those above it. Contexts are
- * reference-counted: one that is used is alive. Each belongs to the thread that made it, and no other may touch it. */
+ * reference-counted: one that is used is alive. Each belongs to the thread that made it, and no other may touch it. NULL,
+ * no context, may be given only where that is said. */
 #ifndef WEFT_CONTEXT_H
 #define WEFT_CONTEXT_H
 
